@@ -1,0 +1,309 @@
+"""The networks: a straight linear path plus a nonlinear one that starts at zero."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._likelihoods import Likelihood, LinearGaussian, Loss, Prior
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "logistic": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+
+ModuleFactory = Callable[[int, int], nn.Module]
+
+
+class Dropout(nn.Module):
+    """Inverted dropout that draws from its own generator, not from torch's global one.
+
+    Srivastava et al. (2014). Dropout: a simple way to prevent neural networks from
+    overfitting. JMLR 15, 1929-1958.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.keep = 1 - p
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        kept = torch.empty_like(x).bernoulli_(self.keep, generator=self.generator)
+        return x * kept / self.keep
+
+
+def seed_dropout(module: nn.Module, generator: torch.Generator) -> None:
+    """Let every dropout layer of a module draw from `generator`."""
+    for layer in module.modules():
+        if isinstance(layer, Dropout):
+            layer.generator = generator
+
+
+def linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
+    """Make an affine layer with LeCun's initial weights, std 1 / sqrt(n_inputs)."""
+    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
+    bound = 1 / math.sqrt(n_inputs)
+    nn.init.normal_(layer.weight, std=bound, generator=generator)
+    # Spread offsets: on a code of one component they alone tell hidden units apart.
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer
+
+
+def multilayer_perceptron(
+    widths: Sequence[int],
+    activation: str,
+    dropout: float,
+    generator: torch.Generator,
+    *,
+    starts_at_zero: bool,
+) -> nn.Sequential:
+    """Chain affine layers of the given widths, activations between them.
+
+    With `starts_at_zero` the last layer is zero, so that the whole network is.
+    """
+    layers: list[nn.Module] = []
+    for n_inputs, n_outputs in itertools.pairwise(widths):
+        layers += [linear(n_inputs, n_outputs, generator), ACTIVATIONS[activation]()]
+        if dropout > 0:
+            layers.append(Dropout(dropout))
+    while not isinstance(layers[-1], nn.Linear):
+        layers.pop()
+    if starts_at_zero:
+        for parameter in layers[-1].parameters():
+            nn.init.zeros_(parameter)
+    return nn.Sequential(*layers)
+
+
+class Gate(nn.Module):
+    """Multiply each output by a learned factor that starts at zero.
+
+    Bachlechner et al. (2021). ReZero is all you need. UAI. It lets a module that a user
+    brings start at zero, whatever its last layer is.
+    """
+
+    def __init__(self, module: nn.Module, n_outputs: int) -> None:
+        super().__init__()
+        self.module = module
+        self.factor = nn.Parameter(torch.zeros(n_outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.module(x)
+
+
+class LinearPath(nn.Module):
+    """Compute ``A x + b + s * network(clip((x - c) / r))``.
+
+    The network sees standardised inputs that are clipped at `LIMIT` standard
+    deviations: far from the data its part stays bounded and the linear path carries on,
+    so that an outlier is reconstructed about as well as by PCA.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_straight, n_inputs)
+        A. Where it has fewer rows than there are outputs, the outputs beyond it have
+        no linear path.
+    bias : Tensor of shape (n_outputs,)
+    network : nn.Module
+        From `n_inputs` to `n_outputs`, zero at the start of training.
+    input_centre, input_scale : Tensor of shape (n_inputs,)
+        c and r. An input of scale zero is hidden from the network.
+    output_scale : Tensor of shape (n_outputs,)
+        s. An output of scale zero is left to the linear path.
+    """
+
+    LIMIT = 10.0
+
+    input_centre: Tensor
+    input_factor: Tensor
+    output_scale: Tensor
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        network: nn.Module,
+        *,
+        input_centre: Tensor,
+        input_scale: Tensor,
+        output_scale: Tensor,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+        self.bias = nn.Parameter(bias.clone())
+        self.network = network
+        self.n_padded = len(bias) - len(weight)
+        factor = torch.where(input_scale > 0, 1 / input_scale, 0.0)
+        self.register_buffer("input_centre", input_centre.clone())
+        self.register_buffer("input_factor", factor)
+        self.register_buffer("output_scale", output_scale.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        standardised = (x - self.input_centre) * self.input_factor
+        correction = self.network(standardised.clamp(-self.LIMIT, self.LIMIT))
+        straight = nn.functional.linear(x, self.weight)
+        if self.n_padded:
+            straight = nn.functional.pad(straight, (0, self.n_padded))
+        return torch.addcmul(straight + self.bias, correction, self.output_scale)
+
+
+def network_weights(model: nn.Module) -> list[nn.Parameter]:
+    """Weight matrices of a model's networks, without the linear paths and the prior."""
+    aside = {
+        id(p) for m in model.modules() if isinstance(m, Prior) for p in m.parameters()
+    }
+    aside |= {id(m.weight) for m in model.modules() if isinstance(m, LinearPath)}
+    return [p for p in model.parameters() if p.ndim >= 2 and id(p) not in aside]
+
+
+class Autoencoder(nn.Module):
+    """An encoder to the code, a decoder back, and the loss that joins them."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+    loss: Loss | Likelihood
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, loss: Loss | Likelihood
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.loss = loss
+
+    def code(self, rows: Tensor) -> Tensor:
+        """Compute the codes of scaled rows."""
+        return self.encoder(rows)
+
+    def reconstruction(self, codes: Tensor) -> Tensor:
+        """Compute scaled rows from codes."""
+        return self.loss.mean(self.decoder(codes))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.reconstruction(self.code(rows))
+
+
+class VariationalAutoencoder(Autoencoder):
+    """An autoencoder whose code is a random variable.
+
+    The encoder's output is the posterior's mean and log-variance side by side, and the
+    loss is a likelihood. `anchor` is a density of rows in closed form that stands by
+    for rows far from the data.
+    """
+
+    loss: Likelihood
+    prior: Prior
+    anchor: LinearGaussian | None
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        prior: Prior,
+        anchor: LinearGaussian | None,
+    ) -> None:
+        super().__init__(encoder, decoder, likelihood)
+        self.prior = prior
+        self.anchor = anchor
+
+    def posterior(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z | x) for each row."""
+        mean, log_variance = self.encoder(rows).chunk(2, dim=-1)
+        return mean, log_variance
+
+    def code(self, rows: Tensor) -> Tensor:
+        return self.posterior(rows)[0]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the networks are made of, kept with the fit so that it can be rebuilt."""
+
+    n_features: int
+    n_components: int
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    dropout: float
+    linear_path: bool
+    loss: str
+    encoder: ModuleFactory | None
+    decoder: ModuleFactory | None
+    n_prior_components: int = 0
+
+    @classmethod
+    def of(cls, estimator: Any, n_features: int, **others: Any) -> Architecture:
+        """Read an estimator's parameters."""
+        widths = estimator.hidden_layer_sizes
+        widths = (widths,) if isinstance(widths, Integral) else tuple(widths)
+        if not all(isinstance(width, Integral) and int(width) > 0 for width in widths):
+            raise ValueError(
+                f"got hidden_layer_sizes={estimator.hidden_layer_sizes!r}, but "
+                "expected positive integers."
+            )
+        return cls(
+            n_features=n_features,
+            n_components=int(estimator.n_components),
+            hidden_layer_sizes=tuple(map(int, widths)),
+            activation=estimator.activation,
+            dropout=float(estimator.dropout),
+            linear_path=bool(estimator.linear_path),
+            encoder=estimator.encoder,
+            decoder=estimator.decoder,
+            **others,
+        )
+
+    def differences(self, other: Architecture) -> str:
+        """Say which parameters differ from those of another architecture."""
+        pairs = (
+            (f.name, getattr(self, f.name), getattr(other, f.name))
+            for f in fields(self)
+        )
+        return ", ".join(f"{name}={a!r} (not {b!r})" for name, a, b in pairs if a != b)
+
+    def network(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        generator: torch.Generator,
+        *,
+        encodes: bool,
+    ) -> nn.Module:
+        """Make the nonlinear network of one direction, the decoder's mirrored."""
+        factory = self.encoder if encodes else self.decoder
+        if factory is not None:
+            module = _users_module(factory, n_inputs, n_outputs)
+            return Gate(module, n_outputs) if self.linear_path else module
+        hidden = self.hidden_layer_sizes if encodes else self.hidden_layer_sizes[::-1]
+        return multilayer_perceptron(
+            (n_inputs, *hidden, n_outputs),
+            self.activation,
+            self.dropout,
+            generator,
+            starts_at_zero=self.linear_path,
+        )
+
+
+def _users_module(factory: ModuleFactory, n_inputs: int, n_outputs: int) -> nn.Module:
+    module = factory(n_inputs, n_outputs)
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"got {module!r} from {factory!r}({n_inputs}, {n_outputs}), but expected "
+            "a torch.nn.Module; see the parameters encoder and decoder."
+        )
+    return module

@@ -1,0 +1,198 @@
+"""What each model minimises, row by row, and the bounds it is scored by."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from scipy.stats import norm, qmc
+from torch import Tensor
+
+from ._likelihoods import gaussian_kl, gaussian_log_prob, standard_normal
+from ._networks import Autoencoder, VariationalAutoencoder
+
+VALIDATION_POINTS = 8
+DEFENCE = 0.01  # share of the start in the density of a VAE
+
+
+class Reconstruction:
+    """The loss of a reconstruction, from corrupted inputs and with sparse codes.
+
+    Parameters
+    ----------
+    module : Autoencoder
+    generator : torch.Generator
+    noise_scale : Tensor of shape (n_features,)
+        Standard deviation of the Gaussian noise on each input.
+    anneal : bool
+        Let the noise fall with the learning rate: it is then a regulariser of the
+        search, and the weights that come out are fitted to clean rows.
+    masking : float
+        Share of the input cells that are set to the column's mean.
+    centre : Tensor of shape (n_features,)
+        The columns' means.
+    sparsity : float
+        Weight of the mean absolute code (an L1 penalty on the activations).
+
+    References
+    ----------
+    Vincent, P. et al. (2008). Extracting and composing robust features with denoising
+    autoencoders. ICML.
+    """
+
+    def __init__(
+        self,
+        module: Autoencoder,
+        generator: torch.Generator,
+        *,
+        noise_scale: Tensor | None,
+        anneal: bool,
+        masking: float,
+        centre: Tensor,
+        sparsity: float,
+    ) -> None:
+        self.module = module
+        self.generator = generator
+        self.full_noise = self.noise = noise_scale
+        self.anneal = anneal
+        self.masking = masking
+        self.centre = centre
+        self.sparsity = sparsity
+
+    def begin_epoch(self, epoch: int, rate: float) -> None:
+        if self.anneal and self.full_noise is not None:
+            self.noise = self.full_noise * rate
+
+    def training_loss(self, rows: Tensor) -> Tensor:
+        code = self.module.encoder(self._corrupt(rows))
+        loss = self.module.loss(self.module.decoder(code), rows)
+        if self.sparsity > 0:
+            loss = loss + self.sparsity * code.abs().mean(dim=1)
+        return loss
+
+    def validation_loss(self, rows: Tensor) -> Tensor:
+        """Loss of clean rows, with the sparsity that training aims at."""
+        code = self.module.encoder(rows)
+        loss = self.module.loss(self.module.decoder(code), rows)
+        return loss + self.sparsity * code.abs().mean(dim=1)
+
+    def _corrupt(self, rows: Tensor) -> Tensor:
+        if self.noise is not None:
+            rows = torch.addcmul(
+                rows, self.noise, standard_normal(rows, self.generator)
+            )
+        if self.masking > 0:
+            hidden = torch.empty_like(rows).bernoulli_(
+                self.masking, generator=self.generator
+            )
+            rows = torch.where(hidden.bool(), self.centre, rows)
+        return rows
+
+
+class EvidenceBound:
+    """Minus the reparameterised evidence lower bound (ELBO) of a VAE, in nats.
+
+    With one particle and a standard normal prior the KL term is in closed form [1]_;
+    else the bound is the importance-weighted one [2]_. β weighs the KL term [3]_ and
+    rises from zero over `kl_warmup` epochs; `free_bits` nats per component cost
+    nothing [4]_.
+
+    References
+    ----------
+    .. [1] Kingma, D. P. and Welling, M. (2014). Auto-encoding variational Bayes. ICLR.
+    .. [2] Burda, Y. et al. (2016). Importance weighted autoencoders. ICLR.
+    .. [3] Higgins, I. et al. (2017). beta-VAE. ICLR.
+    .. [4] Kingma, D. P. et al. (2016). Improved variational inference with inverse
+       autoregressive flow. NeurIPS.
+    """
+
+    def __init__(
+        self,
+        module: VariationalAutoencoder,
+        generator: torch.Generator,
+        *,
+        beta: float,
+        kl_warmup: int,
+        free_bits: float,
+        n_particles: int,
+    ) -> None:
+        self.module = module
+        self.generator = generator
+        self.beta = self.full_beta = beta
+        self.kl_warmup = kl_warmup
+        self.free_bits = free_bits
+        self.n_particles = n_particles
+
+    def begin_epoch(self, epoch: int, rate: float) -> None:
+        risen = (epoch + 1) / (self.kl_warmup + 1)
+        self.beta = self.full_beta * min(1.0, risen)
+
+    def training_loss(self, rows: Tensor) -> Tensor:
+        mean, log_variance = self.module.posterior(rows)
+        closed_form = self.n_particles == 1 and self.module.prior.is_standard
+        z = mean.expand(self.n_particles, *mean.shape)
+        z = z + standard_normal(z, self.generator) * (0.5 * log_variance).exp()
+        log_likelihood = self.module.loss.log_prob(self.module.decoder(z), rows)
+        if closed_form:
+            kl = gaussian_kl(mean, log_variance, *self.module.prior.moments())
+            kl = kl.clamp(min=self.free_bits).sum(dim=1)
+            bound = log_likelihood[0] - self.beta * kl
+            return -defended(self.module, rows, bound, self.beta)
+        kl = gaussian_log_prob(z, mean, log_variance) - self.module.prior.log_prob(z)
+        kl = kl.clamp(min=self.free_bits * mean.shape[1]) if self.free_bits else kl
+        weights = log_likelihood - self.beta * kl
+        bound = weights.logsumexp(dim=0) - math.log(self.n_particles)
+        return -defended(self.module, rows, bound, self.beta)
+
+    def validation_loss(self, rows: Tensor) -> Tensor:
+        points = normal_points(VALIDATION_POINTS, self.module.prior.n_components).to(
+            rows
+        )
+        return -log_evidence(self.module, rows, points, self.full_beta)
+
+
+def log_evidence(
+    module: VariationalAutoencoder, rows: Tensor, points: Tensor, beta: float = 1.0
+) -> Tensor:
+    """Importance-weighted estimate of log p(x), from below, in nats per row.
+
+    The same standard normal `points`, of shape (n_points, n_components), serve every
+    row, so that the value of a row depends on nothing but the row.
+    """
+    mean, log_variance = module.posterior(rows)
+    z = mean + points[:, None, :] * (0.5 * log_variance).exp()
+    log_likelihood = module.loss.log_prob(module.decoder(z), rows)
+    kl = gaussian_log_prob(z, mean, log_variance) - module.prior.log_prob(z)
+    evidence = (log_likelihood - beta * kl).logsumexp(dim=0) - math.log(len(points))
+    return defended(module, rows, evidence, beta)
+
+
+def defended(
+    module: VariationalAutoencoder, rows: Tensor, log_density: Tensor, beta: float
+) -> Tensor:
+    """Mix a share of the start, probabilistic PCA, into the density of the rows.
+
+    A network is overconfident about rows far from those that it has seen. With a
+    defensive mixture [1]_ no row falls more than ``-log(DEFENCE)`` nats below
+    probabilistic PCA, and training is not bent by rows that the start explains better.
+    Where β is not one the bound is no density, and stays alone.
+
+    References
+    ----------
+    .. [1] Hesterberg, T. (1995). Weighted average importance sampling and defensive
+       mixture distributions. Technometrics 37(2), 185-194.
+    """
+    if module.anchor is None or beta != 1:
+        return log_density
+    anchor = module.anchor.log_prob(rows)
+    return torch.logaddexp(
+        log_density + math.log1p(-DEFENCE), anchor + math.log(DEFENCE)
+    )
+
+
+def normal_points(n_points: int, n_components: int) -> Tensor:
+    """Make quasi-random standard normal points (scrambled Sobol), always the same."""
+    sobol = qmc.Sobol(n_components, scramble=True, rng=0)
+    power = math.ceil(math.log2(n_points))
+    uniform = sobol.random_base2(power)[:n_points]
+    return torch.from_numpy(norm.ppf(uniform.clip(1e-12, 1 - 1e-12)))
