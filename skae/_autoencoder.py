@@ -11,10 +11,11 @@ import torch
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
-from ._base import SUMMARY_ROWS, BaseAutoencoder
+from ._base import FLOATS, SUMMARY_ROWS, BaseAutoencoder
 from ._likelihoods import LOSSES, Loss, standard_normal
 from ._linear import PrincipalComponents
 from ._networks import Architecture, Autoencoder, LinearPath, ModuleFactory
@@ -249,8 +250,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         scores : ndarray of shape (n_samples,)
             Minus the mean squared error over the columns, in scaled units.
         """
-        rows = self._check_rows(X)
-        return self._map(rows, _negative_error, before=self._scaler.encode)
+        return self._map_table(X, _negative_error)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the share of the variance that the reconstruction explains (R²).
@@ -268,10 +268,8 @@ class AutoencoderTransformer(BaseAutoencoder):
             all columns together in scaled units. At most 1; 0 for a single row that is
             not reconstructed exactly.
         """
-        rows = self._check_rows(X)
-        scores = self._map(rows, _negative_error, before=self._scaler.encode)
-        error = -scores.mean(dtype=np.float64)
-        _, deviation = mean_and_deviation(rows)
+        error = -self._map_table(X, _negative_error).mean(dtype=np.float64)
+        _, deviation = mean_and_deviation(check_array(X, dtype=FLOATS))
         variance = np.mean((deviation / self._scaler.scale_) ** 2)
         if variance == 0:
             return float(error == 0)

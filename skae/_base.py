@@ -36,7 +36,13 @@ from ._networks import (
     seed_dropout,
 )
 from ._progress import Progress
-from ._table import ColumnScaler, canonical_rows, explain_text, to_container
+from ._table import (
+    ColumnScaler,
+    canonical_rows,
+    explain_text,
+    standardise,
+    to_container,
+)
 from ._torch import (
     derive_seeds,
     fallback_device,
@@ -392,7 +398,7 @@ class BaseAutoencoder(
         codes : ndarray or dataframe of shape (n_samples, n_components)
             In single precision for float32 input, else in double.
         """
-        return self._map(self._check_rows(X), _code, before=self._scaler.encode)
+        return self._map_table(X, _code)
 
     def inverse_transform(self, X: Any) -> Any:
         """Decode codes to rows in the units of the table that was fitted.
@@ -419,7 +425,8 @@ class BaseAutoencoder(
                 f"got codes of shape {codes.shape}, but expected "
                 f"{self._n_features_out} columns, the n_components of the fit."
             )
-        return self._as_table(self._map(codes, _decode, after=self._scaler.decode), X)
+        rows = self._map(codes, _decode, finish=self._scaler.decode)
+        return self._as_table(rows, X)
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
         """Draw new rows that resemble the table that was fitted.
@@ -458,10 +465,26 @@ class BaseAutoencoder(
 
     # ------------------------------------------------------------------- helpers
 
-    def _check_rows(self, X: Any) -> np.ndarray:
+    def _map_table(
+        self,
+        X: Any,
+        function: Callable[[Any, Tensor], Tensor],
+        chunk_rows: int | None = None,
+    ) -> np.ndarray:
+        """Validate new rows and apply a function of the model to them, scaled."""
         check_is_fitted(self)
         with explain_text(X):
-            return validate_data(self, X, dtype=FLOATS, reset=False)
+            rows = validate_data(self, X, dtype=FLOATS, reset=False)
+        device = self.device_
+        constants = [
+            to_tensor(array, device, widest_dtype(rows.dtype, device))
+            for array in self._scaler.constants(rows.dtype)
+        ]
+
+        def of_scaled(module: Autoencoder, chunk: Tensor) -> Tensor:
+            return function(module, standardise(chunk, *constants))
+
+        return self._map(rows, of_scaled, chunk_rows=chunk_rows)
 
     def _as_table(self, rows: np.ndarray, original: Any = None) -> Any:
         names = getattr(self, "feature_names_in_", None)
@@ -471,32 +494,29 @@ class BaseAutoencoder(
 
     def _chunk_rows(self) -> int:
         """Rows at a time: a few megabytes of activations on the CPU, more on a GPU."""
-        return 2048 if self.device_.type == "cpu" else 65536
+        return 1024 if self.device_.type == "cpu" else 65536
 
     def _map(
         self,
         rows: np.ndarray,
         function: Callable[[Any, Tensor], Tensor],
         *,
-        before: Callable[[np.ndarray], np.ndarray] | None = None,
-        after: Callable[[np.ndarray], np.ndarray] | None = None,
+        finish: Callable[[np.ndarray], np.ndarray] = np.asarray,
         chunk_rows: int | None = None,
     ) -> np.ndarray:
         """Apply a function of the model to rows, a chunk at a time, in their dtype."""
         device = self.device_
         dtype = widest_dtype(rows.dtype, device)
         module = self._module(dtype)
-        result: np.ndarray | None = None
+        parts = gen_batches(len(rows), chunk_rows or self._chunk_rows())
+        result = np.empty(0)
         with torch.inference_mode():
-            for part in gen_batches(len(rows), chunk_rows or self._chunk_rows()):
-                chunk = rows[part] if before is None else before(rows[part])
-                output = to_numpy(function(module, to_tensor(chunk, device, dtype)))
-                output = output if after is None else after(output)
-                if result is None:
-                    shape = (len(rows), *output.shape[1:])
-                    result = np.empty(shape, dtype=rows.dtype)
+            for part in parts:
+                chunk = to_tensor(rows[part], device, dtype)
+                output = finish(to_numpy(function(module, chunk)))
+                if part.start == 0:
+                    result = np.empty((len(rows), *output.shape[1:]), rows.dtype)
                 result[part] = output
-        assert result is not None, "validated tables have rows"  # noqa: S101
         return result
 
 

@@ -160,8 +160,8 @@ class Bernoulli(Logits, Likelihood):
     """Independent binary columns; fractions in [0, 1] count as shares of ones."""
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
-        cells = functional.binary_cross_entropy_with_logits(output, x, reduction="none")
-        return -cells.sum(dim=-1)
+        # log sigmoid(o) = -softplus(-o) and log(1 - sigmoid(o)) = -o - softplus(-o)
+        return ((x - 1) * output - functional.softplus(-output)).sum(dim=-1)
 
     def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
         return torch.bernoulli(torch.sigmoid(output), generator=generator)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.utils import gen_batches
 from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 
+Rows = TypeVar("Rows", bound=Any)
 CHUNK_ROWS = 8192
 CANONICAL_ROWS = 10_000
 
@@ -88,24 +89,37 @@ class ColumnScaler:
             self.centre_[self.constant_] = low[self.constant_]
         return self
 
+    def constants(self, dtype: np.dtype) -> tuple[np.ndarray, ...]:
+        """Return centre, its rounding error and scale in the dtype of some rows.
+
+        The rounding error keeps the digits of float32 columns that lie far from zero.
+        """
+        centre = self.centre_.astype(dtype)
+        rounded_off = (self.centre_ - centre).astype(dtype)
+        return centre, rounded_off, self.scale_.astype(dtype)
+
     def encode(self, X: np.ndarray) -> np.ndarray:
-        """Scale the rows, in the dtype of `X`, holding one chunk besides the result."""
-        encoded = np.empty(X.shape, dtype=X.dtype)
-        for rows in gen_batches(len(X), CHUNK_ROWS):
-            encoded[rows] = (X[rows] - self.centre_) / self.scale_
-        return encoded
+        """Scale the rows in the dtype of `X`."""
+        return standardise(X, *self.constants(X.dtype))
 
     def decode(self, encoded: np.ndarray) -> np.ndarray:
         """Return rows in the user's units, in the dtype of `encoded`."""
-        X = np.empty_like(encoded)
-        for rows in gen_batches(len(encoded), CHUNK_ROWS):
-            X[rows] = encoded[rows] * self.scale_ + self.centre_
+        X = encoded * self.scale_.astype(encoded.dtype)
+        X += self.centre_.astype(encoded.dtype)
         X[:, self.constant_] = self.constant_values_[self.constant_]
         return X
 
     def log_jacobian(self) -> float:
         """Log-density of the user's units less that of the scaled units, in nats."""
         return float(-np.log(self.scale_).sum())
+
+
+def standardise(X: Rows, centre: Rows, rounded_off: Rows, scale: Rows) -> Rows:
+    """Compute (X - centre) / scale for arrays and tensors alike."""
+    encoded = X - centre
+    encoded -= rounded_off
+    encoded /= scale
+    return encoded
 
 
 def mean_and_deviation(

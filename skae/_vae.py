@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from ._base import SUMMARY_ROWS, BaseAutoencoder
@@ -300,18 +301,14 @@ class VAETransformer(BaseAutoencoder):
         .. [1] Burda, Y., Grosse, R. and Salakhutdinov, R. (2016). Importance weighted
            autoencoders. ICLR.
         """
-        rows = self._check_rows(X)
+        check_is_fitted(self)
         points = normal_points(n_importance_samples, self._n_features_out)
 
         def evidence(module: VariationalAutoencoder, encoded: Tensor) -> Tensor:
             return log_evidence(module, encoded, points.to(encoded))
 
-        scores = self._map(
-            rows,
-            evidence,
-            before=self._scaler.encode,
-            chunk_rows=max(1, self._chunk_rows() // n_importance_samples),
-        )
+        chunk_rows = max(1, self._chunk_rows() // n_importance_samples)
+        scores = self._map_table(X, evidence, chunk_rows)
         return scores + self._scaler.log_jacobian()
 
     def score(self, X: Any, y: Any = None) -> float:

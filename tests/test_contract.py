@@ -1,0 +1,65 @@
+"""scikit-learn's own contract, whole, in every setting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from settings import ESTIMATORS
+from sklearn.base import clone
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+
+from skae import AutoencoderTransformer, VAETransformer
+
+BOTH = [AutoencoderTransformer(max_iter=2), VAETransformer(max_iter=2)]
+BEYOND = [
+    "check_param_validation",
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_global_output_transform_pandas",
+    "check_set_output_transform_polars",
+    "check_global_set_output_transform_polars",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+    "check_get_feature_names_out_error",
+    "check_dataframe_column_names_consistency",
+    "check_n_features_in",
+    "check_readonly_memmap_input",
+    "check_fit1d",
+    "check_fit2d_predict1d",
+    "check_fit2d_1sample",
+    "check_fit2d_1feature",
+    "check_dict_unchanged",
+    "check_methods_subset_invariance",
+    "check_methods_sample_order_invariance",
+]
+
+
+@parametrize_with_checks(list(ESTIMATORS.values()), xfail_strict=True)
+def test_every_check_in_every_setting(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", BOTH, ids=lambda e: type(e).__name__)
+def test_check_estimator_passes_whole(estimator):
+    results = check_estimator(estimator, on_skip="warn", on_fail="raise")
+    assert {result["status"] for result in results} == {"passed"}
+    assert len(results) >= 54
+
+
+@pytest.mark.filterwarnings("ignore:X .* feature names")
+@pytest.mark.parametrize("name", BEYOND)
+@pytest.mark.parametrize("estimator", BOTH, ids=lambda e: type(e).__name__)
+def test_checks_that_check_estimator_leaves_out(estimator, name):
+    getattr(estimator_checks, name)(type(estimator).__name__, clone(estimator))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS.keys())
+def test_integer_weights_are_repeated_rows_bit_for_bit(estimator):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 4))
+    weight = rng.integers(0, 4, size=40)
+    weighted = clone(estimator).set_params(random_state=0)
+    repeated = clone(weighted).fit(np.repeat(X, weight, axis=0))
+    weighted.fit(X, sample_weight=weight)
+    np.testing.assert_array_equal(weighted.transform(X), repeated.transform(X))
