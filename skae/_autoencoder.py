@@ -337,6 +337,7 @@ class AutoencoderTransformer(BaseAutoencoder):
             codes = module.encoder(seen)
             residuals = module.reconstruction(codes) - seen
         codes = to_numpy(codes).astype(np.float64)
+        codes = np.resize(codes, (max(len(codes), 2), codes.shape[1]))
         scale = codes.std(axis=0)
         scale[scale == 0] = 1.0
         n_parts = int(np.clip(len(codes) // (10 * codes.shape[1]), 1, MOST_PARTS))

@@ -72,8 +72,8 @@ def log_prob_and_inputs(module, *inputs):
 
 
 def global_states():
-    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
-    return repr((random.getstate(), numpy_state, torch.get_rng_state().tolist()))
+    _, key, *rest = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), key.tobytes(), rest, torch.get_rng_state().tolist()
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,427 @@
+"""Layers and networks against their formulas, and where they start."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.autograd import gradcheck
+from torch.func import functional_call
+from torch.testing import assert_close
+
+from skae._likelihoods import Bernoulli, GaussianMixture, SquaredError, StandardNormal
+from skae._networks import (
+    ACTIVATIONS,
+    Architecture,
+    Autoencoder,
+    Dropout,
+    Gate,
+    LinearPath,
+    VariationalAutoencoder,
+    linear,
+    multilayer_perceptron,
+    network_weights,
+    seed_dropout,
+)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def draws(*shape, seed=0):
+    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def perceptron(*widths, activation="silu", dropout=0.0, starts_at_zero=False, seed=0):
+    return multilayer_perceptron(
+        widths, activation, dropout, generator(seed), starts_at_zero=starts_at_zero
+    ).double()
+
+
+def linear_path(n_straight=3, n_outputs=3, *, network=None, **scales):
+    options = {
+        "input_centre": draws(4, seed=2),
+        "input_scale": torch.tensor([0.5, 1.0, 2.0, 4.0]).double(),
+        "output_scale": torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])[:n_outputs].double(),
+    }
+    return LinearPath(
+        draws(n_straight, 4),
+        draws(n_outputs, seed=1),
+        network or perceptron(4, 6, n_outputs),
+        **(options | scales),
+    )
+
+
+def layers(module, kind):
+    return [layer for layer in module.modules() if isinstance(layer, kind)]
+
+
+def global_states():
+    _, key, *rest = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), key.tobytes(), rest, torch.get_rng_state().tolist()
+
+
+@pytest.fixture(autouse=True)
+def global_generators_stay_as_they_are():
+    before = global_states()
+    yield
+    assert global_states() == before
+
+
+# ------------------------------------------------------------------------- dropout
+
+
+def dropout(p, seed=0):
+    layer = Dropout(p)
+    seed_dropout(layer, generator(seed))
+    return layer
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_keeps_the_mean(p):
+    kept = dropout(p)(torch.ones(20_000))
+    error = (p / (1 - p) / 20_000) ** 0.5
+    assert abs(kept.mean() - 1) < 4 * error
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_hides_a_value_or_scales_it(p):
+    x = draws(1000)
+    kept = dropout(p)(x)
+    seen = kept != 0
+    assert_close(kept[seen], x[seen] / (1 - p))
+    assert 0 < seen.sum() < 1000
+
+
+def test_dropout_does_nothing_in_evaluation():
+    x = draws(100)
+    assert torch.equal(dropout(0.5).eval()(x), x)
+
+
+def test_dropout_draws_from_its_generator():
+    x = torch.ones(100)
+    assert torch.equal(dropout(0.5, seed=1)(x), dropout(0.5, seed=1)(x))
+    assert not torch.equal(dropout(0.5, seed=1)(x), dropout(0.5, seed=2)(x))
+
+
+def test_seeds_reach_the_dropout_of_nested_modules():
+    module = nn.Sequential(Dropout(0.5), nn.Sequential(nn.ReLU(), Dropout(0.5)))
+    shared = generator()
+    seed_dropout(module, shared)
+    assert all(layer.generator is shared for layer in layers(module, Dropout))
+
+
+# --------------------------------------------------------------------- affine layers
+
+
+def test_initial_weights_keep_the_variance_of_the_input():
+    layer = linear(400, 200, generator())
+    assert_close(layer.weight.std().item(), 1 / 20, rtol=0.02, atol=0)
+    assert abs(layer.weight.mean()) < 4 / 20 / 80_000**0.5
+    assert layer.bias.abs().max() <= 1 / 20
+    assert len(layer.bias.unique()) > 190
+
+
+def test_initial_weights_come_from_the_generator():
+    first, second, other = (linear(5, 3, generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first.weight, second.weight)
+    assert torch.equal(first.bias, second.bias)
+    assert not torch.equal(first.weight, other.weight)
+
+
+# ----------------------------------------------------------------------- perceptrons
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("widths", [(4, 2), (4, 5, 2), (4, 7, 3, 5, 2)], ids=str)
+def test_perceptron_is_a_chain_of_affine_maps_and_activations(widths, activation):
+    network = perceptron(*widths, activation=activation)
+    maps = layers(network, nn.Linear)
+    assert [(m.in_features, m.out_features) for m in maps] == [
+        *itertools.pairwise(widths)
+    ]
+    expected = x = draws(6, 4)
+    for affine in maps[:-1]:
+        expected = ACTIVATIONS[activation]()(affine(expected))
+    assert_close(network(x), maps[-1](expected))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("n_hidden", [0, 1, 3])
+def test_dropout_follows_every_hidden_layer_and_no_other(n_hidden, dropout):
+    network = perceptron(4, *[5] * n_hidden, 2, dropout=dropout)
+    assert len(layers(network, Dropout)) == (n_hidden if dropout else 0)
+    assert isinstance(network[-1], nn.Linear)
+
+
+@pytest.mark.parametrize("widths", [(4, 2), (4, 5, 3, 2)], ids=str)
+def test_perceptron_that_starts_at_zero_is_zero_but_can_learn(widths):
+    network = perceptron(*widths, starts_at_zero=True)
+    output = network(draws(6, 4))
+    assert torch.equal(output, torch.zeros(6, 2).double())
+    (output - 1).square().sum().backward()
+    assert network[-1].weight.grad.any()
+    assert network[-1].bias.grad.any()
+
+
+def test_hidden_weights_do_not_depend_on_the_start_at_zero():
+    zero, usual = perceptron(4, 5, 2, starts_at_zero=True), perceptron(4, 5, 2)
+    assert torch.equal(zero[0].weight, usual[0].weight)
+    assert usual[-1].weight.all()
+
+
+# ------------------------------------------------------------------------------ gate
+
+
+def test_gate_starts_at_zero_and_multiplies_each_output():
+    gate = Gate(perceptron(4, 3), 3).double()
+    x = draws(5, 4)
+    assert torch.equal(gate(x), torch.zeros(5, 3).double())
+    gate.factor.data = factor = draws(3)
+    assert_close(gate(x), factor * gate.module(x))
+
+
+def test_gate_can_open():
+    gate = Gate(perceptron(4, 3), 3).double()
+    (gate(draws(5, 4)) - 1).square().sum().backward()
+    assert gate.factor.grad.all()
+
+
+# ----------------------------------------------------------------------- linear path
+
+
+@pytest.mark.parametrize("n_straight", [3, 5])
+def test_linear_path_computes_its_formula(n_straight):
+    path, x = linear_path(n_straight, 5), draws(6, 4, seed=3)
+    scale = torch.tensor([0.5, 1.0, 2.0, 4.0])
+    standardised = (x - draws(4, seed=2)) / scale
+    straight = torch.zeros(6, 5).double()
+    straight[:, :n_straight] = x @ draws(n_straight, 4).T
+    correction = torch.arange(1, 6) * path.network(standardised)
+    assert_close(path(x), straight + draws(5, seed=1) + correction)
+
+
+@pytest.mark.parametrize("n_straight", [3, 5])
+def test_gradients_of_the_linear_path_are_finite_differences(n_straight):
+    path = linear_path(n_straight, 5)
+    names = [name for name, _ in path.named_parameters()]
+
+    def output(x, *values):
+        return functional_call(path, dict(zip(names, values, strict=True)), (x,))
+
+    x = draws(3, 4, seed=3).requires_grad_()
+    assert gradcheck(output, (x, *path.parameters()))
+
+
+def test_linear_path_is_linear_where_the_network_starts_at_zero():
+    path = linear_path(network=perceptron(4, 6, 3, starts_at_zero=True))
+    x = draws(5, 4, seed=3)
+    assert_close(path(x), x @ draws(3, 4).T + draws(3, seed=1))
+
+
+def test_far_from_the_data_the_network_is_constant():
+    path = linear_path()
+    far, farther = (factor * torch.ones(1, 4).double() for factor in (1e3, 1e6))
+    slope = path.weight.sum(dim=1)
+    assert_close(path(farther) - path(far), slope[None] * (1e6 - 1e3))
+
+
+def test_the_network_sees_ten_deviations_and_no_more():
+    path = linear_path(network=nn.Identity(), n_straight=4, n_outputs=4)
+    path.weight.data.zero_()
+    path.bias.data.zero_()
+    deviations = torch.tensor([-12.0, -9.0, 9.0, 12.0]).double()
+    x = path.input_centre + deviations / path.input_factor
+    expected = torch.tensor([-10.0, -9.0, 9.0, 10.0]).double() * path.output_scale
+    assert_close(path(x[None])[0], expected)
+
+
+def test_an_input_of_scale_zero_is_hidden_from_the_network():
+    path = linear_path(input_scale=torch.tensor([0.5, 0.0, 2.0, 4.0]).double())
+    x, moved = draws(5, 4, seed=3), draws(5, 4, seed=3)
+    moved[:, 1] += 3
+    assert path(x).isfinite().all()
+    assert_close(path(moved) - path(x), (3 * path.weight[:, 1]).expand(5, 3))
+
+
+def test_an_output_of_scale_zero_is_left_to_the_linear_path():
+    path = linear_path(output_scale=torch.tensor([1.0, 0.0, 3.0]).double())
+    x = draws(5, 4, seed=3)
+    straight = x @ path.weight.T + path.bias
+    assert_close(path(x)[:, 1], straight[:, 1])
+    assert not torch.isclose(path(x)[:, 0], straight[:, 0]).any()
+
+
+def test_linear_path_copies_what_it_is_given():
+    weight, bias = draws(3, 4), draws(3)
+    centre, scale = draws(4), torch.ones(4).double()
+    path = LinearPath(
+        weight,
+        bias,
+        nn.Identity(),
+        input_centre=centre,
+        input_scale=scale,
+        output_scale=scale,
+    )
+    before = copy.deepcopy(path.state_dict())
+    for tensor in (weight, bias, centre, scale):
+        tensor.zero_()
+    for name, value in path.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+# -------------------------------------------------------------------- whole networks
+
+
+def autoencoder():
+    encoder = LinearPath(
+        draws(2, 4),
+        draws(2),
+        perceptron(4, 5, 2),
+        input_centre=torch.zeros(4).double(),
+        input_scale=torch.ones(4).double(),
+        output_scale=torch.ones(2).double(),
+    )
+    return Autoencoder(encoder, perceptron(2, 5, 4), SquaredError())
+
+
+def vae(prior=None, likelihood=None):
+    return VariationalAutoencoder(
+        perceptron(4, 5, 6),
+        perceptron(3, 5, 4),
+        likelihood or Bernoulli(),
+        prior or StandardNormal(3),
+        anchor=None,
+    )
+
+
+def test_autoencoder_joins_encoder_and_decoder():
+    model, x = autoencoder(), draws(5, 4, seed=3)
+    assert_close(model.code(x), model.encoder(x))
+    assert_close(model.reconstruction(model.code(x)), model.decoder(model.encoder(x)))
+    assert_close(model(x), model.decoder(model.encoder(x)))
+
+
+def test_reconstruction_is_the_mean_that_the_output_stands_for():
+    model, z = vae(), draws(5, 3)
+    assert_close(model.reconstruction(z), torch.sigmoid(model.decoder(z)))
+
+
+def test_code_of_a_vae_is_the_posterior_mean():
+    model, x = vae(), draws(5, 4, seed=3)
+    mean, log_variance = model.posterior(x)
+    assert mean.shape == log_variance.shape == (5, 3)
+    assert_close(torch.cat([mean, log_variance], dim=1), model.encoder(x))
+    assert torch.equal(model.code(x), mean)
+
+
+def test_network_weights_are_the_matrices_of_the_networks_alone():
+    model = autoencoder()
+    expected = [
+        *layers(model.encoder.network, nn.Linear),
+        *layers(model.decoder, nn.Linear),
+    ]
+    assert {id(p) for p in network_weights(model)} == {id(m.weight) for m in expected}
+
+
+def test_network_weights_leave_the_prior_out():
+    model = vae(GaussianMixture(5, 3, generator()))
+    expected = layers(model, nn.Linear)
+    assert {id(p) for p in network_weights(model)} == {id(m.weight) for m in expected}
+
+
+# ---------------------------------------------------------------------- architecture
+
+
+def parameters(**changes):
+    defaults = {
+        "hidden_layer_sizes": (7, 5),
+        "n_components": 2,
+        "activation": "tanh",
+        "dropout": 0.0,
+        "linear_path": True,
+        "encoder": None,
+        "decoder": None,
+    }
+    return SimpleNamespace(**(defaults | changes))
+
+
+def architecture(**changes):
+    return Architecture.of(parameters(**changes), 4, loss="squared_error")
+
+
+def users_network(n_inputs, n_outputs):
+    return linear(n_inputs, n_outputs, generator())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "widths"),
+    [
+        ((7, 5), (7, 5)),
+        ([7, 5], (7, 5)),
+        (np.array([7, 5]), (7, 5)),
+        (7, (7,)),
+        (np.int64(7), (7,)),
+        ((), ()),
+    ],
+    ids=repr,
+)
+def test_hidden_layer_sizes_become_a_tuple_of_ints(sizes, widths):
+    found = architecture(hidden_layer_sizes=sizes).hidden_layer_sizes
+    assert found == widths
+    assert all(type(width) is int for width in found)
+
+
+@pytest.mark.parametrize("sizes", [(0,), (4, -1), (2.5,), ("8",), (None,)], ids=repr)
+def test_hidden_layers_without_units_are_refused(sizes):
+    with pytest.raises(ValueError, match=r"got hidden_layer_sizes=.*but expected"):
+        architecture(hidden_layer_sizes=sizes)
+
+
+def test_architectures_of_the_same_parameters_are_equal():
+    assert architecture() == architecture(hidden_layer_sizes=[7, 5])
+    assert architecture() != architecture(n_components=3)
+
+
+def test_differences_name_the_parameter_and_both_values():
+    found = architecture(n_components=3, activation="relu").differences(architecture())
+    assert found == "n_components=3 (not 2), activation='relu' (not 'tanh')"
+    assert architecture().differences(architecture()) == ""
+
+
+@pytest.mark.parametrize(("encodes", "hidden"), [(True, [7, 5]), (False, [5, 7])])
+def test_the_decoder_mirrors_the_encoder(encodes, hidden):
+    network = architecture().network(4, 2, generator(), encodes=encodes)
+    widths = [layer.out_features for layer in layers(network, nn.Linear)]
+    assert widths == [*hidden, 2]
+    assert len(layers(network, nn.Tanh)) == 2
+
+
+@pytest.mark.parametrize("own", [None, users_network])
+@pytest.mark.parametrize("starts_at_zero", [True, False])
+def test_networks_beside_a_linear_path_start_at_zero(own, starts_at_zero):
+    found = architecture(linear_path=starts_at_zero, encoder=own)
+    network = found.network(4, 2, generator(), encodes=True)
+    assert network(torch.ones(3, 4)).any() != starts_at_zero
+
+
+@pytest.mark.parametrize("direction", ["encoder", "decoder"])
+def test_own_modules_replace_one_direction(direction):
+    found = architecture(linear_path=False, **{direction: users_network})
+    for encodes in (True, False):
+        network = found.network(4, 2, generator(), encodes=encodes)
+        is_own = isinstance(network, nn.Linear)
+        assert is_own == (encodes == (direction == "encoder"))
+
+
+def test_a_factory_that_makes_no_module_is_refused():
+    found = architecture(encoder=lambda n_inputs, n_outputs: "network")
+    with pytest.raises(TypeError, match=r"got 'network' from .*torch\.nn\.Module"):
+        found.network(4, 2, generator(), encodes=True)
