@@ -244,6 +244,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The table, with the columns of the fit.
 
         Returns
         -------
@@ -258,6 +259,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The table, with the columns of the fit.
         y : object, default=None
             Ignored; here for the scikit-learn API.
 

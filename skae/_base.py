@@ -392,6 +392,7 @@ class BaseAutoencoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The table, with the columns of the fit.
 
         Returns
         -------
@@ -434,6 +435,7 @@ class BaseAutoencoder(
         Parameters
         ----------
         n_samples : int, default=1
+            Number of rows.
         random_state : int, RandomState instance or None, default=None
             An int makes the draw repeatable; None draws anew each time.
 

@@ -92,10 +92,10 @@ class Reconstruction:
 class EvidenceBound:
     """Minus the reparameterised evidence lower bound (ELBO) of a VAE, in nats.
 
-    With one particle and a standard normal prior the KL term is in closed form [1]_;
-    else the bound is the importance-weighted one [2]_. β weighs the KL term [3]_ and
-    rises from zero over `kl_warmup` epochs; `free_bits` nats per component cost
-    nothing [4]_.
+    With several particles the bound is the importance-weighted one [2]_; else the KL
+    term is in closed form [1]_ where the prior is standard normal. β weighs the KL
+    term [3]_ and rises from zero over `kl_warmup` epochs; `free_bits` nats per
+    component cost nothing [4]_.
 
     References
     ----------
@@ -122,53 +122,75 @@ class EvidenceBound:
         self.kl_warmup = kl_warmup
         self.free_bits = free_bits
         self.n_particles = n_particles
+        self.points = normal_points(VALIDATION_POINTS, module.prior.n_components)
 
     def begin_epoch(self, epoch: int, rate: float) -> None:
         risen = (epoch + 1) / (self.kl_warmup + 1)
         self.beta = self.full_beta * min(1.0, risen)
 
     def training_loss(self, rows: Tensor) -> Tensor:
-        mean, log_variance = self.module.posterior(rows)
-        closed_form = self.n_particles == 1 and self.module.prior.is_standard
-        z = mean.expand(self.n_particles, *mean.shape)
-        z = z + standard_normal(z, self.generator) * (0.5 * log_variance).exp()
-        log_likelihood = self.module.loss.log_prob(self.module.decoder(z), rows)
-        if closed_form:
-            kl = gaussian_kl(mean, log_variance, *self.module.prior.moments())
-            kl = kl.clamp(min=self.free_bits).sum(dim=1)
-            bound = log_likelihood[0] - self.beta * kl
-            return -defended(self.module, rows, bound, self.beta)
-        kl = gaussian_log_prob(z, mean, log_variance) - self.module.prior.log_prob(z)
-        kl = kl.clamp(min=self.free_bits * mean.shape[1]) if self.free_bits else kl
-        weights = log_likelihood - self.beta * kl
-        bound = weights.logsumexp(dim=0) - math.log(self.n_particles)
-        return -defended(self.module, rows, bound, self.beta)
+        like = rows.new_empty(self.n_particles, len(rows), self.points.shape[1])
+        return -self._bound(rows, standard_normal(like, self.generator), self.beta)
 
     def validation_loss(self, rows: Tensor) -> Tensor:
-        points = normal_points(VALIDATION_POINTS, self.module.prior.n_components).to(
-            rows
-        )
-        return -log_evidence(self.module, rows, points, self.full_beta)
+        """Minus the bound at full β, at the same points for every row."""
+        return -self._bound(rows, self.points.to(rows)[:, None, :], self.full_beta)
+
+    def _bound(self, rows: Tensor, noise: Tensor, beta: float) -> Tensor:
+        """Bound the log-density of each row by draws of the code.
+
+        Importance weights are those of a likelihood: other β and free bits take the
+        average over the draws.
+        """
+        module = self.module
+        if beta == 1 and len(noise) > 1 and self.free_bits == 0:
+            return defended(module, rows, importance_bound(module, rows, noise), beta)
+        mean, log_variance = module.posterior(rows)
+        z = mean + noise * (0.5 * log_variance).exp()
+        log_likelihood = module.loss.log_prob(module.decoder(z), rows).mean(dim=0)
+        if module.prior.is_standard:
+            kl = gaussian_kl(mean, log_variance, *module.prior.moments())
+            kl = kl.clamp(min=self.free_bits).sum(dim=1)
+        else:
+            log_ratio = gaussian_log_prob(z, mean, log_variance)
+            kl = (log_ratio - module.prior.log_prob(z)).mean(dim=0)
+            if self.free_bits > 0:
+                kl = kl.clamp(min=self.free_bits * mean.shape[1])
+        return defended(module, rows, log_likelihood - beta * kl, beta)
+
+
+def importance_bound(
+    module: VariationalAutoencoder, rows: Tensor, noise: Tensor
+) -> Tensor:
+    """Estimate log p(x) of each row from below, by importance weights.
+
+    Parameters
+    ----------
+    module : VariationalAutoencoder
+    rows : Tensor of shape (n_rows, n_features)
+    noise : Tensor of shape (n_points, n_rows or 1, n_components)
+        Standard normal draws of the code, before its posterior scales them.
+    """
+    mean, log_variance = module.posterior(rows)
+    z = mean + noise * (0.5 * log_variance).exp()
+    log_likelihood = module.loss.log_prob(module.decoder(z), rows)
+    log_ratio = module.prior.log_prob(z) - gaussian_log_prob(z, mean, log_variance)
+    return (log_likelihood + log_ratio).logsumexp(dim=0) - math.log(len(noise))
 
 
 def log_evidence(
-    module: VariationalAutoencoder, rows: Tensor, points: Tensor, beta: float = 1.0
+    module: VariationalAutoencoder, rows: Tensor, points: Tensor
 ) -> Tensor:
-    """Importance-weighted estimate of log p(x), from below, in nats per row.
+    """Estimate the log-density of each row from below, in nats.
 
     The same standard normal `points`, of shape (n_points, n_components), serve every
     row, so that the value of a row depends on nothing but the row.
     """
-    mean, log_variance = module.posterior(rows)
-    z = mean + points[:, None, :] * (0.5 * log_variance).exp()
-    log_likelihood = module.loss.log_prob(module.decoder(z), rows)
-    kl = gaussian_log_prob(z, mean, log_variance) - module.prior.log_prob(z)
-    evidence = (log_likelihood - beta * kl).logsumexp(dim=0) - math.log(len(points))
-    return defended(module, rows, evidence, beta)
+    return defended(module, rows, importance_bound(module, rows, points[:, None, :]))
 
 
 def defended(
-    module: VariationalAutoencoder, rows: Tensor, log_density: Tensor, beta: float
+    module: VariationalAutoencoder, rows: Tensor, log_density: Tensor, beta: float = 1.0
 ) -> Tensor:
     """Mix a share of the start, probabilistic PCA, into the density of the rows.
 

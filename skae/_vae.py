@@ -287,6 +287,7 @@ class VAETransformer(BaseAutoencoder):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The table, with the columns of the fit.
         n_importance_samples : int, default=100
             Points per row.
 
@@ -317,6 +318,7 @@ class VAETransformer(BaseAutoencoder):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The table, with the columns of the fit.
         y : object, default=None
             Ignored; here for the scikit-learn API.
 

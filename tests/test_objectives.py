@@ -427,13 +427,23 @@ def test_beta_weighs_the_divergence(beta):
     assert_close(weighed - plain, (beta - 1) * closed_form_kl(model, rows).sum(dim=1))
 
 
-def test_beta_weighs_the_divergence_of_the_evidence_too():
-    model, rows, point = misled_vae(), rows_of_table(), draws(1, N_CODES)
-    weighed, plain = (log_evidence(model, rows, point, beta) for beta in (3.0, 1.0))
-    mean, log_variance = model.posterior(rows)
-    z = mean + point * (0.5 * log_variance).exp()
-    kl = gaussian_log_prob(z, mean, log_variance) - model.prior.log_prob(z)
-    assert_close(weighed, plain - 2 * kl)
+@pytest.mark.parametrize("n_particles", [1, 3])
+def test_beta_weighs_the_divergence_of_validation_too(n_particles):
+    model, rows = misled_vae(), rows_of_table()
+    strong, weak = (
+        evidence_bound(model, beta=b, n_particles=n_particles).validation_loss(rows)
+        for b in (4.0, 2.0)
+    )
+    assert_close(strong - weak, 2 * closed_form_kl(model, rows).sum(dim=1))
+
+
+@pytest.mark.parametrize("prior", [None, mixture], ids=["normal", "mixture"])
+def test_with_another_beta_particles_only_average(prior):
+    row, model = rows_of_table()[:1], misled_vae(prior=prior and prior())
+    one, error = mean_bound(model, row, beta=2.0)
+    several, other = mean_bound(model, row, beta=2.0, n_particles=5, seed=1)
+    assert other < 0.6 * error
+    assert abs(one - several) < 4 * math.hypot(error, other)
 
 
 def test_free_bits_replace_what_a_component_says_below_them():
@@ -455,13 +465,17 @@ def test_enough_free_bits_leave_the_likelihood_alone():
     assert_close(free_loss, likelihood_loss + 1e3 * N_CODES)
 
 
-def test_free_bits_count_all_components_of_a_particle():
-    model, rows = misled_vae(), rows_of_table()
-    free_loss, likelihood_loss = (
-        evidence_bound(model, n_particles=3, **options).training_loss(rows)
+@pytest.mark.parametrize("prior", [None, mixture], ids=["normal", "mixture"])
+def test_free_bits_hold_for_particles_and_in_validation(prior):
+    model, rows = misled_vae(prior=prior and prior()), rows_of_table()
+    free, likelihood = (
+        evidence_bound(model, n_particles=3, **options)
         for options in ({"free_bits": 1e3}, {"beta": 0.0})
     )
-    assert_close(free_loss, likelihood_loss + 1e3 * N_CODES)
+    free_nats = 1e3 * N_CODES
+    for loss in ("training_loss", "validation_loss"):
+        found, expected = getattr(free, loss)(rows), getattr(likelihood, loss)(rows)
+        assert_close(found, expected + free_nats)
 
 
 @pytest.mark.parametrize(
@@ -527,7 +541,8 @@ def test_validation_draws_nothing():
 def test_a_defended_density_never_falls_far_below_the_anchor(log_density, distance):
     model = linear_vae(anchored=True)
     rows = torch.full((1, N_FEATURES), distance, dtype=torch.float64)
-    found = defended(model, rows, torch.tensor([log_density]).double(), 1.0).item()
+    own = torch.full((1,), log_density, dtype=torch.float64)
+    found = defended(model, rows, own, 1.0).item()
     anchor = model.anchor.log_prob(rows).item()
     rounding = 1e-12 * (1 + abs(found))
     assert found >= anchor + math.log(DEFENCE) - rounding

@@ -1,0 +1,123 @@
+"""Pictures of fitted estimators, in the form of scikit-learn's Displays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.lines import Line2D
+
+
+class LossCurveDisplay:
+    """The losses of a fit over its epochs.
+
+    It is best made by :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    loss_curve : array-like of shape (n_iter,)
+        Training loss of each epoch.
+    validation_curve : array-like of shape (n_iter,)
+        Validation loss by the end of each epoch.
+    start_loss : float
+        Validation loss of the start, which is PCA.
+    best_iter : int
+        Epoch of the weights that were kept; 0 where that is the start.
+    estimator_name : str, default=None
+        Title of the picture.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    lines_ : list of matplotlib Line2D
+        The training loss, the validation loss and the level of the start.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import AutoencoderTransformer, LossCurveDisplay
+    >>> X = load_iris().data
+    >>> autoencoder = AutoencoderTransformer(max_iter=10, random_state=0).fit(X)
+    >>> display = LossCurveDisplay.from_estimator(autoencoder)
+    >>> display.ax_.get_xlabel()
+    'epoch'
+    """
+
+    ax_: Axes
+    figure_: Figure | SubFigure
+    lines_: list[Line2D]
+
+    def __init__(
+        self,
+        loss_curve: Any,
+        validation_curve: Any,
+        start_loss: float,
+        best_iter: int,
+        estimator_name: str | None = None,
+    ) -> None:
+        self.loss_curve = loss_curve
+        self.validation_curve = validation_curve
+        self.start_loss = start_loss
+        self.best_iter = best_iter
+        self.estimator_name = estimator_name
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Axes | None = None) -> Self:
+        """Plot the curves of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : AutoencoderTransformer or VAETransformer
+            A fitted one.
+        ax : matplotlib Axes, default=None
+            Where to plot; None makes a new figure.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            The display, with its artists as attributes.
+        """
+        check_is_fitted(estimator)
+        display = cls(
+            estimator.loss_curve_,
+            estimator.validation_curve_,
+            estimator.start_loss_,
+            estimator.best_iter_,
+            type(estimator).__name__,
+        )
+        return display.plot(ax=ax)
+
+    def plot(self, *, ax: Axes | None = None) -> Self:
+        """Plot the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to plot; None makes a new figure.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            This display, with its artists as attributes.
+        """
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained")
+        epochs = np.arange(1, len(self.loss_curve) + 1)
+        (training,) = ax.plot(epochs, self.loss_curve, alpha=0.5, label="training")
+        (validation,) = ax.plot(epochs, self.validation_curve, label="validation")
+        start = ax.axhline(self.start_loss, color="grey", ls="--", label="start (PCA)")
+        if self.best_iter:
+            ax.axvline(self.best_iter, color="grey", ls=":", label="kept")
+        ax.set(xlabel="epoch", ylabel="loss", title=self.estimator_name)
+        ax.legend()
+        self.ax_, self.figure_ = ax, ax.figure
+        self.lines_ = [training, validation, start]
+        return self

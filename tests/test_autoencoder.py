@@ -1,0 +1,252 @@
+"""The autoencoder: its start, what it learns, what its scores and samples mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from settings import curved_table
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_iris,
+    load_wine,
+)
+from sklearn.decomposition import PCA
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from skae import AutoencoderTransformer
+
+X = curved_table()
+QUICK = {"hidden_layer_sizes": (32,), "random_state": 0}
+LOADERS = [load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine]
+
+
+def r_squared(X, reconstructed):
+    return 1 - np.square(X - reconstructed).sum() / np.square(X - X.mean(axis=0)).sum()
+
+
+def reconstruction(estimator, X):
+    return estimator.inverse_transform(estimator.transform(X))
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(
+    n_rows=st.integers(3, 80),
+    n_columns=st.integers(1, 12),
+    n_components=st.integers(1, 12),
+    linear_rank=st.integers(1, 12),
+    seed=st.integers(0, 10_000),
+)
+def test_the_start_reconstructs_as_pca_does(
+    n_rows, n_columns, n_components, linear_rank, seed
+):
+    rng = np.random.default_rng(seed)
+    table = rng.normal(size=(n_rows, linear_rank)) @ rng.normal(
+        size=(linear_rank, n_columns)
+    )
+    table = table * 10.0 ** rng.integers(-3, 4, size=n_columns) + 5
+    scaler = StandardScaler().fit(table)
+    pca = PCA(min(n_components, n_rows, n_columns)).fit(scaler.transform(table))
+    fitted = AutoencoderTransformer(n_components, max_iter=0).fit(table)
+    scaled = scaler.transform(table)
+    np.testing.assert_allclose(
+        scaler.transform(reconstruction(fitted, table)),
+        pca.inverse_transform(pca.transform(scaled)),
+        atol=1e-6,
+    )
+
+
+def test_the_codes_of_the_start_are_those_of_pca():
+    fitted = AutoencoderTransformer(3, max_iter=0).fit(X)
+    scaled = StandardScaler().fit_transform(X)
+    np.testing.assert_allclose(
+        fitted.transform(X), PCA(3).fit_transform(scaled), atol=1e-8
+    )
+
+
+def test_without_scaling_the_start_is_pca_of_the_raw_table():
+    fitted = AutoencoderTransformer(2, max_iter=0, scaling=None).fit(X)
+    pca = PCA(2).fit(X)
+    np.testing.assert_allclose(
+        reconstruction(fitted, X), pca.inverse_transform(pca.transform(X)), atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("load", LOADERS, ids=lambda load: load.__name__)
+def test_held_out_rows_are_never_reconstructed_worse_than_by_pca(load):
+    table = load().data
+    train, test = train_test_split(table, test_size=0.3, random_state=0)
+    scaler = StandardScaler().fit(train)
+    train, test = scaler.transform(train), scaler.transform(test)
+    width = max(1, table.shape[1] // 4)
+    pca = PCA(width).fit(train)
+    fitted = AutoencoderTransformer(width, max_iter=100, random_state=0).fit(train)
+    linear = r_squared(test, pca.inverse_transform(pca.transform(test)))
+    assert r_squared(test, reconstruction(fitted, test)) >= linear - 0.001
+
+
+def test_a_curved_surface_is_flattened():
+    test = curved_table(seed=1)
+    linear = AutoencoderTransformer(2, max_iter=0).fit(X).score(test)
+    assert linear < 0.5
+    assert AutoencoderTransformer(2, random_state=0).fit(X).score(test) > 0.9
+
+
+def test_noise_of_full_rank_is_left_to_pca():
+    rng = np.random.default_rng(0)
+    noise, test = rng.normal(size=(2, 200, 10))
+    fitted = AutoencoderTransformer(3, random_state=0).fit(noise)
+    start = AutoencoderTransformer(3, max_iter=0).fit(noise)
+    assert fitted.score(test) >= start.score(test) - 0.001
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber"])
+def test_each_loss_is_lowered_on_rows_that_training_has_not_seen(loss):
+    fitted = AutoencoderTransformer(2, loss=loss, max_iter=100, **QUICK).fit(X)
+    assert fitted.best_loss_ < 0.8 * fitted.start_loss_
+
+
+def test_absolute_error_is_drawn_less_to_outliers_than_squared_error():
+    table = X.copy()
+    table[::20] += np.random.default_rng(0).normal(size=(15, 5)) * 30 * X.std(axis=0)
+    errors = {}
+    for loss in ("squared_error", "absolute_error"):
+        fitted = AutoencoderTransformer(
+            1, loss=loss, max_iter=200, early_stopping=False, **QUICK
+        ).fit(table)
+        errors[loss] = np.abs(reconstruction(fitted, X) - X).mean()
+    assert errors["absolute_error"] < errors["squared_error"]
+
+
+def test_cross_entropy_learns_binary_columns():
+    rng = np.random.default_rng(0)
+    hidden = rng.integers(0, 2, size=(400, 2))
+    binary = np.c_[hidden, hidden[:, 0] ^ hidden[:, 1], hidden, 1 - hidden]
+    fitted = AutoencoderTransformer(
+        2, loss="binary_cross_entropy", max_iter=300, **QUICK
+    ).fit(binary)
+    back = reconstruction(fitted, binary)
+    assert ((back >= 0) & (back <= 1)).all()
+    np.testing.assert_array_equal(back.round(), binary)
+    assert set(np.unique(fitted.sample(50, random_state=0))) == {0.0, 1.0}
+
+
+def test_cross_entropy_asks_for_the_unit_interval():
+    fitted = AutoencoderTransformer(loss="binary_cross_entropy", scaling=None)
+    with pytest.raises(ValueError, match=r"scaling=None.*\[0, 1\].*'minmax'"):
+        fitted.fit(X)
+
+
+@pytest.mark.parametrize("corruption", [{"noise": 0.8}, {"masking": 0.4}])
+def test_denoising_restores_corrupted_rows_better(corruption):
+    rng = np.random.default_rng(0)
+    train = np.repeat(curved_table(1000), 2, axis=1)
+    test = np.repeat(curved_table(500, seed=1), 2, axis=1)
+    scale = train.std(axis=0)
+    corrupted = test + corruption.get("noise", 0.0) * scale * rng.normal(
+        size=test.shape
+    )
+    hidden = rng.uniform(size=test.shape) < corruption.get("masking", 0.0)
+    corrupted = np.where(hidden, train.mean(axis=0), corrupted)
+
+    def restored(parameters):
+        fitted = AutoencoderTransformer(
+            4, max_iter=150, early_stopping=False, **parameters, **QUICK
+        ).fit(train)
+        return r_squared(test / scale, reconstruction(fitted, corrupted) / scale)
+
+    assert restored(corruption) > restored({"noise": 0.0})
+
+
+def test_sparsity_draws_codes_to_zero():
+    plain = AutoencoderTransformer(4, max_iter=100, **QUICK).fit(X)
+    sparse = AutoencoderTransformer(4, max_iter=100, sparsity=0.3, **QUICK).fit(X)
+    assert np.abs(sparse.transform(X)).mean() < 0.5 * np.abs(plain.transform(X)).mean()
+
+
+def test_penalties_shrink_the_networks_and_spare_the_linear_path():
+    def norms(**penalty):
+        fitted = AutoencoderTransformer(
+            2, max_iter=100, learning_rate=0.01, **penalty, **QUICK
+        ).fit(X)
+        network = fitted.module_.decoder.network[0].weight
+        return network.norm().item(), fitted.module_.decoder.weight.norm().item()
+
+    free, decayed = norms(weight_decay=0.0), norms(weight_decay=1.0)
+    assert decayed[0] < 0.7 * free[0]
+    assert decayed[1] == pytest.approx(free[1], rel=0.5)
+    assert norms(l1_penalty=1.0)[0] < free[0]
+
+
+def test_the_textbook_network_has_no_linear_path():
+    fitted = AutoencoderTransformer(2, linear_path=False, max_iter=1, **QUICK).fit(X)
+    kinds = [type(layer).__name__ for layer in fitted.module_.decoder]
+    assert kinds == ["Linear", "SiLU", "Linear"]
+    assert fitted.start_loss_ > AutoencoderTransformer(2, max_iter=0).fit(X).start_loss_
+
+
+def test_score_is_the_explained_variance_of_scaled_columns():
+    fitted = AutoencoderTransformer(2, max_iter=5, **QUICK).fit(X)
+    scale = X.std(axis=0)
+    by_hand = r_squared(X / scale, reconstruction(fitted, X) / scale)
+    assert fitted.score(X) == pytest.approx(by_hand, rel=1e-9)
+
+
+def test_score_samples_is_minus_the_mean_squared_error():
+    fitted = AutoencoderTransformer(2, max_iter=5, **QUICK).fit(X)
+    errors = (reconstruction(fitted, X) - X) / X.std(axis=0)
+    np.testing.assert_allclose(
+        fitted.score_samples(X), -np.square(errors).mean(axis=1), rtol=1e-9
+    )
+
+
+def test_the_score_of_one_row_and_of_constants_is_a_number():
+    fitted = AutoencoderTransformer(2, max_iter=0).fit(X)
+    assert fitted.score(X[:1]) == 0.0
+    constant = np.full((5, 3), 2.0)
+    assert AutoencoderTransformer(1, max_iter=0).fit(constant).score(constant) == 1.0
+
+
+def test_samples_resemble_the_table():
+    fitted = AutoencoderTransformer(2, random_state=0).fit(X)
+    drawn = fitted.sample(5000, random_state=0)
+    np.testing.assert_allclose(drawn.mean(axis=0), X.mean(axis=0), atol=0.2 * X.std())
+    np.testing.assert_allclose(drawn.std(axis=0), X.std(axis=0), rtol=0.2)
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(X.T), atol=0.2)
+
+
+def test_the_seed_of_a_sample_repeats_it_and_none_does_not():
+    fitted = AutoencoderTransformer(2, max_iter=1, **QUICK).fit(X)
+    one, same = fitted.sample(3, random_state=7), fitted.sample(3, random_state=7)
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(fitted.sample(3), fitted.sample(3))
+    generator = np.random.RandomState(7)
+    assert not np.array_equal(
+        fitted.sample(3, random_state=generator),
+        fitted.sample(3, random_state=generator),
+    )
+
+
+def test_more_components_than_columns_explain_everything():
+    fitted = AutoencoderTransformer(8, max_iter=20, **QUICK).fit(X)
+    assert fitted.score(X) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_single_precision_in_single_precision_out():
+    table = X.astype(np.float32)
+    fitted = AutoencoderTransformer(2, max_iter=5, **QUICK).fit(table)
+    codes = fitted.transform(table)
+    assert codes.dtype == fitted.inverse_transform(codes).dtype == np.float32
+    np.testing.assert_allclose(codes, fitted.transform(X), atol=1e-4)
+
+
+def test_columns_far_from_zero_keep_their_digits_in_single_precision():
+    rng = np.random.default_rng(0)
+    table = (rng.normal(size=(500, 3)) * 100 + 1e5).astype(np.float32)
+    fitted = AutoencoderTransformer(3, max_iter=0).fit(table)
+    np.testing.assert_allclose(reconstruction(fitted, table), table, atol=0.02)

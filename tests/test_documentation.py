@@ -1,0 +1,52 @@
+"""Public documentation follows numpydoc, and the README's code runs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from numpydoc.validate import validate
+
+import skae
+
+README = Path(__file__).parents[1] / "README.md"
+# An extended summary, a "See Also" and examples are asked of classes, not of methods;
+# RT02: what a method returns has a name, as in scikit-learn.
+ASKED_OF_CLASSES = {"ES01", "SA01", "EX01", "RT02"}
+
+
+def public_objects():
+    for name in skae.__all__:
+        cls = getattr(skae, name)
+        yield f"skae.{name}"
+        for member, function in inspect.getmembers(cls, inspect.isfunction):
+            if not member.startswith("_") and function.__module__.startswith("skae."):
+                yield f"skae.{name}.{member}"
+
+
+@pytest.mark.parametrize("name", list(public_objects()))
+def test_docstrings_are_complete(name):
+    is_class = inspect.isclass(eval(name, {"skae": skae}))  # noqa: S307
+    ignored = {"GL08"} if is_class else ASKED_OF_CLASSES
+    ignored = ignored | ({"SA01", "ES01"} if "Display" in name else set())
+    errors = [error for error in validate(name)["errors"] if error[0] not in ignored]
+    assert errors == []
+
+
+@pytest.mark.parametrize("name", skae.__all__)
+def test_every_parameter_is_documented_with_its_default(name):
+    cls = getattr(skae, name)
+    text = inspect.getdoc(cls)
+    for parameter in inspect.signature(cls).parameters.values():
+        line = re.search(rf"^(?:\w+, )*{parameter.name}(?:, \w+)* : ", text, re.M)
+        assert line, parameter.name
+
+
+def test_the_code_of_the_readme_runs():
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    assert blocks
+    namespace = {}
+    for block in blocks:
+        exec(block, namespace)  # noqa: S102

@@ -1,0 +1,133 @@
+"""Progress in lines and in scikit-learn's callbacks, without a fit."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+
+from skae._progress import Progress
+from skae._training import History
+
+
+class Estimator(CallbackSupportMixin, BaseEstimator):
+    def __init__(self, verbose=0):
+        self.verbose = verbose
+
+
+class Recorder:
+    """A callback that remembers what it is told, and may ask to stop."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at = stop_at
+        self.told = []
+
+    def setup(self, estimator, context):
+        self.told.append(("setup", context.task_name, context.max_subtasks))
+
+    def teardown(self, estimator, context):
+        """Do nothing: this is for `fit` to call."""
+
+    def on_fit_task_begin(self, estimator, context, *, X=None, y=None):
+        self.told.append(("begin", context.task_name, context.task_id, X, y))
+
+    def on_fit_task_end(self, estimator, context, *, X=None, y=None):
+        self.told.append(("end", context.task_name, context.task_id, X, y))
+        return context.task_name == "epoch" and context.task_id == self.stop_at
+
+
+def follow(n_epochs, *, verbose=0, callbacks=(), best_epoch=0, max_epochs=None):
+    """Report epochs as a fit would; return what the report answered."""
+    estimator = Estimator(verbose).set_callbacks(*callbacks)
+    progress = Progress(estimator, "X", "y")
+    history = History(start_loss=2.5, best_loss=1.25, best_epoch=best_epoch)
+    progress.begin(max_epochs or n_epochs)
+    answers = []
+    for epoch in range(1, n_epochs + 1):
+        history.loss_curve.append(epoch / 8)
+        history.validation_curve.append(epoch / 4)
+        answers.append(progress.epoch(epoch, history))
+    progress.end(history)
+    return answers
+
+
+# --------------------------------------------------------------------------- lines
+
+
+def test_nothing_is_printed_by_default(capsys):
+    follow(30)
+    assert capsys.readouterr() == ("", "")
+
+
+def epochs_told(capsys):
+    lines = capsys.readouterr().out.splitlines()[:-1]
+    return [int(re.search(r"epoch +(\d+)/", line)[1]) for line in lines]
+
+
+@pytest.mark.parametrize("verbose", [2, 3])
+def test_loud_fits_print_a_line_per_epoch(capsys, verbose):
+    follow(30, verbose=verbose)
+    assert epochs_told(capsys) == list(range(1, 31))
+
+
+@pytest.mark.parametrize("n_epochs", [20, 39, 40, 1000, 3000])
+def test_verbose_fits_print_about_twenty_lines_evenly(capsys, n_epochs):
+    follow(n_epochs, verbose=1)
+    first, *others = epochs_told(capsys)
+    assert first == 1
+    assert 19 <= len(others) < 40
+    assert len(set(np.diff(others))) == 1
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_the_first_epoch_is_always_told(capsys, verbose):
+    follow(1, verbose=verbose, max_epochs=3000)
+    assert "epoch    1/3000" in capsys.readouterr().out
+
+
+def test_lines_hold_the_losses_of_the_epoch(capsys):
+    follow(2, verbose=2, max_epochs=10)
+    lines = capsys.readouterr().out.splitlines()
+    expected = r"\[Estimator\] epoch  2/10  loss 0\.25  validation 0\.5  \d+\.\d s"
+    assert re.fullmatch(expected, lines[1])
+
+
+@pytest.mark.parametrize(("best_epoch", "kept"), [(0, "the start"), (2, "epoch 2")])
+def test_the_last_line_says_what_was_kept(capsys, best_epoch, kept):
+    follow(3, verbose=1, best_epoch=best_epoch)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"[Estimator] kept {kept}: validation 1.25 (start 2.5)")
+
+
+def test_a_fit_without_epochs_tells_that_the_start_was_kept(capsys):
+    follow(0, verbose=1)
+    assert "kept the start" in capsys.readouterr().out
+
+
+# ----------------------------------------------------------------------- callbacks
+
+
+def test_callbacks_hear_of_the_fit_and_of_every_epoch():
+    callback = Recorder()
+    follow(3, callbacks=[callback])
+    expected = [("setup", "fit", 3), ("begin", "fit", 0, "X", "y")]
+    for epoch in range(3):
+        expected += [(when, "epoch", epoch, "X", "y") for when in ("begin", "end")]
+    assert callback.told == [*expected, ("end", "fit", 0, "X", "y")]
+
+
+def test_a_callback_stops_the_fit_at_the_epoch_it_chooses():
+    answers = follow(4, callbacks=[Recorder(), Recorder(stop_at=2)])
+    assert answers == [False, False, True, False]
+
+
+def test_without_callbacks_nothing_stops_the_fit():
+    assert follow(3) == [False, False, False]
+
+
+def test_callbacks_print_nothing(capsys):
+    follow(3, callbacks=[Recorder()])
+    assert capsys.readouterr().out == ""
