@@ -55,7 +55,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         L2 penalty on the networks' weight matrices, decoupled from the gradient with
         the solver "adam" (AdamW). The linear paths are not penalised.
     l1_penalty : float, default=0.0
-        L1 penalty on the same weights; it makes many of them exactly zero.
+        L1 penalty on the same weights; it draws many of them to zero.
     linear_path : bool, default=True
         Start at PCA and add the networks to it. False gives the plain networks of the
         textbooks, without the guarantee.
@@ -128,7 +128,7 @@ class AutoencoderTransformer(BaseAutoencoder):
     loss_curve_ : ndarray of shape (n_iter_,)
         Mean training loss of each epoch.
     validation_curve_ : ndarray of shape (n_iter_,)
-        Validation loss of the averaged weights; measured every 50 steps or more, and
+        Validation loss of the averaged weights, measured every 50 steps or more and
         repeated in the epochs between.
     module_ : torch.nn.Module
         The fitted network, between scaled columns, in single precision.

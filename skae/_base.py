@@ -212,6 +212,11 @@ class BaseAutoencoder(
             sample_weight = _check_sample_weight(
                 sample_weight, array, dtype=np.float64, ensure_non_negative=True
             )
+            if (n_weighted := np.count_nonzero(sample_weight)) < 2:
+                raise ValueError(
+                    f"got {n_weighted} row with a sample_weight above zero, but "
+                    "expected at least 2."
+                )
         if X_val is not None:
             with explain_text(X_val):
                 X_val = validate_data(self, X_val, dtype=FLOATS, reset=False)

@@ -319,8 +319,8 @@ class GaussianMixture(Prior):
     def moments(self) -> tuple[Tensor, Tensor]:
         share = self.logits.softmax(dim=0)[:, None]
         mean = (share * self.means).sum(dim=0)
-        second = (share * (self.means.square() + self.log_variances.exp())).sum(dim=0)
-        return mean, (second - mean.square()).log()
+        spread = (self.means - mean).square() + self.log_variances.exp()
+        return mean, (share * spread).sum(dim=0).log()
 
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
         shares = self.logits.softmax(dim=0)

@@ -27,8 +27,8 @@ class PrincipalComponents:
     variances : ndarray of shape (n_components,)
         Variance along each component; zero for the rows that are zero.
     noise_variance : float
-        Mean variance of the discarded directions, which is the maximum-likelihood
-        noise of probabilistic PCA [1]_.
+        Mean variance of the discarded directions, which is the noise of probabilistic
+        PCA [1]_; among `min(n_samples, n_features)` directions, as in scikit-learn.
     column_scales : ndarray of shape (n_features,)
         Standard deviation of each column.
 

@@ -163,12 +163,16 @@ class LinearPath(nn.Module):
 
 
 def network_weights(model: nn.Module) -> list[nn.Parameter]:
-    """Weight matrices of a model's networks, without the linear paths and the prior."""
+    """Trainable matrices of a model, without the linear paths and the prior."""
     aside = {
         id(p) for m in model.modules() if isinstance(m, Prior) for p in m.parameters()
     }
     aside |= {id(m.weight) for m in model.modules() if isinstance(m, LinearPath)}
-    return [p for p in model.parameters() if p.ndim >= 2 and id(p) not in aside]
+    return [
+        p
+        for p in model.parameters()
+        if p.ndim >= 2 and p.requires_grad and id(p) not in aside
+    ]
 
 
 class Autoencoder(nn.Module):

@@ -30,7 +30,7 @@ def canonical_rows(
     if sample_weight is not None:
         if not sample_weight.all():
             X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
-        total = sample_weight.sum()
+        total = np.sort(sample_weight).sum()  # the same for any order of the rows
         if total <= CANONICAL_ROWS and (sample_weight % 1 == 0).all():
             X, sample_weight = np.repeat(X, sample_weight.astype(int), axis=0), None
         else:
@@ -102,7 +102,8 @@ class ColumnScaler:
         """
         centre = self.centre_.astype(dtype)
         rounded_off = (self.centre_ - centre).astype(dtype)
-        return centre, rounded_off, self.scale_.astype(dtype)
+        scale = np.maximum(self.scale_.astype(dtype), np.finfo(dtype).tiny)
+        return centre, rounded_off, scale
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Scale the rows in the dtype of `X`."""

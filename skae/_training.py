@@ -17,8 +17,10 @@ import torch
 from scipy.special import stdtrit
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
+from torch.nn import functional
 
-STEPS_PER_CHECK = 50  # a validation costs at most a few per cent of what lies between
+STEPS_PER_CHECK = 50
+ROWS_PER_JUDGE = 4  # rows trained on per row judged: judging stays below a tenth
 PATIENCE_STEPS = 400
 WARM_UP_STEPS = 100
 DECAY_STEPS = 300
@@ -93,89 +95,83 @@ class Rows:
 
 
 class Weights:
-    """All weights of a module, laid out in two flat vectors.
+    """All trainable weights of a module, laid out in one vector.
 
     A step, an average or a copy is then one operation, however many layers there are.
-    `penalised` holds the matrices that weight decay and the L1 penalty act on.
+    The vector begins with the matrices that weight decay and the L1 penalty act on.
     """
 
     def __init__(self, module: nn.Module, penalised: list[nn.Parameter]) -> None:
         chosen = {id(parameter) for parameter in penalised}
-        others = [p for p in module.parameters() if id(p) not in chosen]
-        self.penalised = _flatten(penalised, like=others)
-        self.free = _flatten(others, like=penalised)
+        others = [
+            parameter
+            for parameter in module.parameters()
+            if parameter.requires_grad and id(parameter) not in chosen
+        ]
+        self.vector, self.gradient = _flatten([*penalised, *others])
+        n_penalised = sum(parameter.numel() for parameter in penalised)
+        self.penalised = self.vector[:n_penalised]
+        self.penalised_gradient = self.gradient[:n_penalised]
         self.buffers = list(module.buffers())
-        self._average = self.snapshot()
+        self._average = self.vector.clone()
         self._n_averaged = 0
 
-    def vectors(self) -> list[Tensor]:
-        return [self.penalised, self.free]
-
-    def zero_grad(self) -> None:
-        for vector in self.vectors():
-            _gradient(vector).zero_()
-
     def snapshot(self) -> list[Tensor]:
-        return [tensor.clone() for tensor in (*self.vectors(), *self.buffers)]
+        return [tensor.clone() for tensor in (self.vector, *self.buffers)]
 
     def load(self, snapshot: list[Tensor]) -> None:
-        for tensor, saved in zip(
-            (*self.vectors(), *self.buffers), snapshot, strict=True
-        ):
+        for tensor, saved in zip((self.vector, *self.buffers), snapshot, strict=True):
             tensor.copy_(saved)
 
     def average(self) -> None:
         """Move the average of the weights a step towards where they are now."""
         self._n_averaged += 1
         share = max(1 - AVERAGING, 1 / (self._n_averaged + 1))
-        for mean, vector in zip(self._average, self.vectors(), strict=False):
-            mean.lerp_(vector, share)
+        self._average.lerp_(self.vector, share)
 
     def restart_from(self, snapshot: list[Tensor]) -> None:
         self.load(snapshot)
-        self._average = [tensor.clone() for tensor in snapshot]
+        self._average = self.vector.clone()
         self._n_averaged = 0
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Put the averaged weights in place inside the block."""
-        current = [vector.clone() for vector in self.vectors()]
-        for vector, mean in zip(self.vectors(), self._average, strict=False):
-            vector.copy_(mean)
-        yield
-        for vector, saved in zip(self.vectors(), current, strict=True):
-            vector.copy_(saved)
+        current = self.vector.clone()
+        self.vector.copy_(self._average)
+        try:
+            yield
+        finally:
+            self.vector.copy_(current)
 
 
-def _flatten(parameters: list[nn.Parameter], like: list[nn.Parameter]) -> Tensor:
-    """Move parameters and their gradients into one vector that they become views of."""
-    example = (parameters + like)[0]
-    size = sum(parameter.numel() for parameter in parameters)
-    flat = torch.empty(size, dtype=example.dtype, device=example.device)
-    flat.grad = gradient = torch.zeros_like(flat)
+def _flatten(parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
+    """Make parameters views of one vector, and their gradients of another."""
+    vector = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+    gradient = torch.zeros_like(vector)
+    vector.grad = gradient
     start = 0
     for parameter in parameters:
         part = slice(start, start + parameter.numel())
-        flat[part] = parameter.detach().reshape(-1)
-        parameter.data = flat[part].view(parameter.shape)
+        parameter.data = vector[part].view(parameter.shape)
         parameter.grad = gradient[part].view(parameter.shape)
         start = part.stop
-    return flat
-
-
-def _gradient(vector: Tensor) -> Tensor:
-    assert vector.grad is not None, "made by _flatten"  # noqa: S101
-    return vector.grad
+    return vector, gradient
 
 
 class GradientSolver:
-    """Adam with decoupled weight decay, or SGD with Nesterov momentum.
+    """Adam with decoupled weight decay [1]_, or SGD with Nesterov momentum.
 
     The L1 penalty is decoupled too: each step ends with the soft threshold, its
     proximal map, so that weights become exactly zero.
+
+    References
+    ----------
+    .. [1] Loshchilov, I. and Hutter, F. (2019). Decoupled weight decay regularization.
+       ICLR.
     """
 
-    averages = True
+    has_rate = True  # that can fall, and steps noisy enough to average
 
     def __init__(
         self,
@@ -189,17 +185,16 @@ class GradientSolver:
     ) -> None:
         self.weights = weights
         self.learning_rate = learning_rate
+        self.decay = weight_decay if name == "adam" else 0.0
+        self.l2_penalty = weight_decay if name == "sgd" else 0.0
         self.l1_penalty = l1_penalty
-        groups = [
-            {"params": [weights.penalised], "weight_decay": weight_decay},
-            {"params": [weights.free], "weight_decay": 0.0},
-        ]
+        vectors = [weights.vector]
         self.optimizer: torch.optim.Optimizer
         if name == "adam":
-            self.optimizer = torch.optim.AdamW(groups, learning_rate, fused=True)
+            self.optimizer = torch.optim.Adam(vectors, learning_rate, fused=True)
         else:
             self.optimizer = torch.optim.SGD(
-                groups, learning_rate, momentum=momentum, nesterov=momentum > 0
+                vectors, learning_rate, momentum=momentum, nesterov=momentum > 0
             )
 
     def epoch(
@@ -209,25 +204,29 @@ class GradientSolver:
         rates: Iterator[float],
     ) -> float:
         """Take one step per batch and return the mean loss."""
-        total, n_rows = torch.zeros((), device=self.weights.free.device), 0
+        total, n_rows = self.weights.vector.new_zeros(()), 0
+        (group,) = self.optimizer.param_groups
         for batch in batches:
-            rate = self.learning_rate * next(rates)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.weights.zero_grad()
+            group["lr"] = rate = self.learning_rate * next(rates)
+            self.weights.gradient.zero_()
             loss = loss_of(batch)
             loss.backward()
+            if self.l2_penalty > 0:
+                penalised = self.weights.penalised
+                self.weights.penalised_gradient.add_(penalised, alpha=self.l2_penalty)
             self.optimizer.step()
-            if self.l1_penalty > 0:
-                self._soft_threshold(rate * self.l1_penalty)
+            self._shrink(rate)
             self.weights.average()
             total = total + loss.detach() * len(batch)
             n_rows += len(batch)
         return float(total) / n_rows
 
-    def _soft_threshold(self, amount: float) -> None:
+    def _shrink(self, rate: float) -> None:
         penalised = self.weights.penalised
-        penalised.copy_(nn.functional.softshrink(penalised, amount))
+        if self.decay > 0:
+            penalised.mul_(1 - rate * self.decay)
+        if self.l1_penalty > 0:
+            penalised.copy_(functional.softshrink(penalised, rate * self.l1_penalty))
 
 
 class LBFGS:
@@ -237,7 +236,7 @@ class LBFGS:
     random draws of an epoch are the same at every point that the line search visits.
     """
 
-    averages = False
+    has_rate = False
 
     def __init__(
         self,
@@ -254,7 +253,7 @@ class LBFGS:
         self.weight_decay = weight_decay
         self.l1_penalty = l1_penalty
         self.optimizer = torch.optim.LBFGS(
-            weights.vectors(),
+            [weights.vector],
             learning_rate,
             max_iter=1,
             max_eval=20,
@@ -275,7 +274,7 @@ class LBFGS:
 
         def closure() -> Tensor:
             self.generator.set_state(draws)
-            self.weights.zero_grad()
+            self.weights.gradient.zero_()
             total = self._penalty()
             for part in parts:
                 loss = loss_of(part) * (len(part) / n_rows)
@@ -288,7 +287,7 @@ class LBFGS:
     def _penalty(self) -> Tensor:
         """Add the gradient of the penalties and return their value."""
         weights = self.weights.penalised
-        gradient = _gradient(weights)
+        gradient = self.weights.penalised_gradient
         gradient.add_(weights, alpha=self.weight_decay)
         gradient.add_(weights.sign(), alpha=self.l1_penalty)
         squares = 0.5 * self.weight_decay * weights.square().sum()
@@ -443,6 +442,10 @@ class Training:
         enough = max(FEWEST_EPOCHS, math.ceil(DEFAULT_STEPS / steps_per_epoch))
         patient = math.ceil(PATIENCE_STEPS / steps_per_epoch)
         self.cycle = Cycle(_resolve(max_iter, enough), steps_per_epoch)
+        self.check_epochs = max(
+            math.ceil(STEPS_PER_CHECK / steps_per_epoch),
+            math.ceil(ROWS_PER_JUDGE * len(validation) / len(rows)),
+        )
         self.patience = math.inf
         if early_stopping:
             self.patience = _resolve(n_iter_no_change, patient)
@@ -461,17 +464,19 @@ class Training:
         best = Best(self.weights, self.validation, self._validation_losses())
         history = History(start_loss=best.loss, best_loss=best.loss)
         self.report.begin(self.cycle.last_epoch)
-        reference, improved_at, unchecked_steps, restarts, epoch = best.loss, 0, 0, 0, 0
+        reference, improved_at, checked_at, restarts, epoch = best.loss, 0, 0, 0, 0
         while epoch < self.cycle.last_epoch and restarts <= RESTARTS:
             loss = self._run_epoch(epoch)
             epoch += 1
             if not math.isfinite(loss):
                 restarts += 1
                 self._restart(best)
-            unchecked_steps += self.cycle.steps_per_epoch
             value = history.validation_curve[-1] if epoch > 1 else best.loss
-            if unchecked_steps >= STEPS_PER_CHECK or epoch == self.cycle.last_epoch:
-                unchecked_steps = 0
+            if (
+                epoch - checked_at >= self.check_epochs
+                or epoch == self.cycle.last_epoch
+            ):
+                checked_at = epoch
                 value = self._check(best, epoch)
             history.loss_curve.append(loss)
             history.validation_curve.append(value)
@@ -480,11 +485,13 @@ class Training:
                 break
             if not best.loss >= reference - self.tol:
                 reference, improved_at = best.loss, epoch
-            tired = epoch - improved_at >= self.patience
+            tired = epoch == checked_at and epoch - improved_at >= self.patience
+            if tired and not self.solver.has_rate:
+                break
             if tired and not self.cycle.falls_in(epoch):
                 self.weights.restart_from(best.snapshot)
                 self.cycle.fall_from(epoch)
-        if restarts > RESTARTS:
+        if history.loss_curve and not math.isfinite(history.loss_curve[-1]):
             warnings.warn(
                 DIVERGED.format(self.learning_rate), ConvergenceWarning, stacklevel=6
             )
@@ -507,7 +514,7 @@ class Training:
 
     def _check(self, best: Best, epoch: int) -> float:
         """Measure the validation loss, of the averaged weights where there are such."""
-        if not self.solver.averages:
+        if not self.solver.has_rate:
             return best.update(epoch, self._validation_losses())
         with self.weights.averaged():
             return best.update(epoch, self._validation_losses())
@@ -543,9 +550,9 @@ def _resolve(value: Number | str, default: Number) -> Number:
 
 
 DIVERGED = (
-    "The training loss became infinite or NaN again and again, down to a learning rate "
-    "of {:.1e}. The best weights seen before are kept. Lower learning_rate, or look "
-    "for extreme values in the table."
+    "The training loss became infinite or NaN and did not recover, down to a learning "
+    "rate of {:.1e}. The best weights seen before are kept. Lower learning_rate, or "
+    "look for extreme values in the table."
 )
 
 

@@ -68,7 +68,7 @@ class VAETransformer(BaseAutoencoder):
         L2 penalty on the networks' weight matrices, decoupled from the gradient with
         the solver "adam" (AdamW). The linear paths are not penalised.
     l1_penalty : float, default=0.0
-        L1 penalty on the same weights; it makes many of them exactly zero.
+        L1 penalty on the same weights; it draws many of them to zero.
     linear_path : bool, default=True
         Start at PCA and add the networks to it. False gives the plain networks of the
         textbooks, without the guarantee.
@@ -152,7 +152,7 @@ class VAETransformer(BaseAutoencoder):
     loss_curve_ : ndarray of shape (n_iter_,)
         Mean training loss of each epoch.
     validation_curve_ : ndarray of shape (n_iter_,)
-        Validation loss of the averaged weights; measured every 50 steps or more, and
+        Validation loss of the averaged weights, measured every 50 steps or more and
         repeated in the epochs between.
     module_ : torch.nn.Module
         The fitted network, between scaled columns, in single precision.
@@ -281,8 +281,8 @@ class VAETransformer(BaseAutoencoder):
         """Estimate the log-likelihood of each row, in nats; higher is more normal.
 
         The estimate is the importance-weighted bound of [1]_ over the same quasi-random
-        points for every row. It is at most the log-likelihood, closer to it with more
-        points, and exact where the model is linear.
+        points for every row. On average it is below the log-likelihood, closer with
+        more points, and it is exact where the model is linear.
 
         Parameters
         ----------

@@ -1,5 +1,24 @@
-"""Set scikit-learn's array API check up before anything imports scipy."""
+"""What holds in every test: the array API is on, and no global generator is touched."""
 
 import os
 
-os.environ["SCIPY_ARRAY_API"] = "1"
+os.environ["SCIPY_ARRAY_API"] = "1"  # before anything imports scipy
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+
+def global_states():
+    _, key, *rest = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), key.tobytes(), rest, torch.get_rng_state().tolist()
+
+
+@pytest.fixture(autouse=True)
+def global_generators_stay_as_they_are(request):
+    before = global_states()
+    yield
+    if "check" not in request.fixturenames:  # scikit-learn's own checks seed numpy
+        assert global_states() == before

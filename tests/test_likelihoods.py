@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 import torch
@@ -69,18 +67,6 @@ def log_prob_and_inputs(module, *inputs):
         return functional_call(module, parameters, values[: len(inputs)])
 
     return log_prob, (*inputs, *module.parameters())
-
-
-def global_states():
-    _, key, *rest = np.random.get_state()  # noqa: NPY002
-    return random.getstate(), key.tobytes(), rest, torch.get_rng_state().tolist()
-
-
-@pytest.fixture(autouse=True)
-def global_generators_stay_as_they_are():
-    before = global_states()
-    yield
-    assert global_states() == before
 
 
 # ---------------------------------------------------------------- what outputs mean

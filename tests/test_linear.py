@@ -179,6 +179,16 @@ def test_a_table_of_low_rank_has_no_noise(shape):
     assert 0 <= found.noise_variance < 1e-14
 
 
+def test_noise_far_below_the_signal_keeps_its_digits():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=SQUARE) * [1e5, 1e5, 1e-5, 1e-5, 1e-5, 1e-5]
+    found = principal_components(X, 2).noise_variance
+    centred = X - X.mean(axis=0)
+    basis, _ = np.linalg.qr(centred[:, :2])
+    rest = centred[:, 2:] - basis @ (basis.T @ centred[:, 2:])
+    assert_allclose(found, (rest**2).sum() / 19 / 4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("n_samples", [2, 50])
 def test_a_constant_table_has_no_variance(n_samples):
     found = principal_components(np.full((n_samples, 3), 2.5), 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import random
 from types import SimpleNamespace
 
 import numpy as np
@@ -61,18 +60,6 @@ def linear_path(n_straight=3, n_outputs=3, *, network=None, **scales):
 
 def layers(module, kind):
     return [layer for layer in module.modules() if isinstance(layer, kind)]
-
-
-def global_states():
-    _, key, *rest = np.random.get_state()  # noqa: NPY002
-    return random.getstate(), key.tobytes(), rest, torch.get_rng_state().tolist()
-
-
-@pytest.fixture(autouse=True)
-def global_generators_stay_as_they_are():
-    before = global_states()
-    yield
-    assert global_states() == before
 
 
 # ------------------------------------------------------------------------- dropout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import random
 
 import numpy as np
 import pytest
@@ -175,18 +174,6 @@ def assert_gradients_are_finite_differences(model, loss, step=1e-5):
             atol=1e-6,
             msg=lambda text, name=name: f"{name}: {text}",
         )
-
-
-def global_states():
-    _, key, *rest = np.random.get_state()  # noqa: NPY002
-    return random.getstate(), key.tobytes(), rest, torch.get_rng_state().tolist()
-
-
-@pytest.fixture(autouse=True)
-def global_generators_stay_as_they_are():
-    before = global_states()
-    yield
-    assert global_states() == before
 
 
 # ------------------------------------------------------------------- reconstruction

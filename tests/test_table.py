@@ -114,6 +114,15 @@ def test_rows_that_differ_only_in_late_columns_are_sorted_too():
     assert_array_equal(canonical_rows(X, None)[0], canonical_rows(X[::-1], None)[0])
 
 
+def test_the_sign_of_zero_does_not_matter():
+    rng = np.random.default_rng(0)
+    X = np.zeros((30, 12))
+    X[:, 10] = rng.integers(0, 2, size=30)
+    X[:, 11] = rng.permutation(30)
+    signed = np.where((X == 0) & (rng.random(X.shape) < 0.5), -0.0, X)
+    assert_array_equal(canonical_rows(signed, None)[0], canonical_rows(X, None)[0])
+
+
 def test_rows_of_weight_zero_go():
     X, weight = table(), weights()
     weight[::2] = 0
@@ -240,6 +249,12 @@ def test_single_precision_far_from_zero_keeps_its_digits(scaling):
     assert_allclose(scaler.decode(exact.astype(np.float32)), X, rtol=1e-7)
 
 
+def test_columns_too_small_for_single_precision_stay_finite():
+    X = 1e-200 * table()
+    scaler = ColumnScaler("standard").fit(X, None)
+    assert np.isfinite(scaler.encode(X.astype(np.float32))).all()
+
+
 def test_tensors_are_standardised_as_arrays_are():
     scaler = ColumnScaler("standard").fit(table(), None)
     constants = scaler.constants(np.dtype(np.float64))
@@ -352,7 +367,7 @@ def test_objects_that_hold_numbers_pass():
         np.array([["a", "b"]]),
         [["a", 1]],
         np.array([[np.nan, 1]]),
-        pd.DataFrame({"x": [np.nan, 1]}),
+        pd.DataFrame({"x": [np.nan, 1], "tall": [True, False]}),
     ],
     ids=["array", "list", "NaN", "frame with NaN"],
 )

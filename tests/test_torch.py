@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 import torch
+from conftest import global_states
 from numpy.testing import assert_array_equal
 
 from skae import _torch
@@ -23,18 +22,6 @@ from skae._torch import (
 )
 
 CPU = torch.device("cpu")
-
-
-def global_states():
-    _, key, *rest = np.random.get_state()  # noqa: NPY002
-    return random.getstate(), key.tobytes(), rest, torch.get_rng_state().tolist()
-
-
-@pytest.fixture(autouse=True)
-def global_generators_stay_as_they_are():
-    before = global_states()
-    yield
-    assert global_states() == before
 
 
 # ------------------------------------------------------------------------- devices

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 
 import numpy as np
 import pytest
@@ -39,18 +38,6 @@ def generator(seed=0):
 
 def draws(*shape, seed=0):
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
-
-
-def global_states():
-    _, key, *rest = np.random.get_state()  # noqa: NPY002
-    return random.getstate(), key.tobytes(), rest, torch.get_rng_state().tolist()
-
-
-@pytest.fixture(autouse=True)
-def global_generators_stay_as_they_are():
-    before = global_states()
-    yield
-    assert global_states() == before
 
 
 # ---------------------------------------------------------------------------- rows
@@ -167,6 +154,11 @@ class Network(nn.Module):
         return self.layer(x)
 
 
+def free_part(vector, weights):
+    """Return the part of a vector that no penalty acts on."""
+    return vector[len(weights.penalised) :]
+
+
 def flattened():
     module = Network()
     return module, Weights(module, [module.layer.weight])
@@ -178,14 +170,14 @@ def test_flattening_keeps_the_values_and_sorts_the_penalised_out():
     assert torch.equal(module.layer.weight, fresh.layer.weight)
     assert torch.equal(module.layer.bias, fresh.layer.bias)
     assert torch.equal(weights.penalised, fresh.layer.weight.flatten())
-    assert torch.equal(weights.free, fresh.layer.bias)
+    assert torch.equal(free_part(weights.vector, weights), fresh.layer.bias)
 
 
 def test_a_change_of_the_vector_changes_the_module():
     module, weights = flattened()
     x = draws(4, 3)
     weights.penalised.zero_()
-    weights.free.fill_(7)
+    free_part(weights.vector, weights).fill_(7)
     assert torch.equal(module(x), torch.full((4, 2), 7.0).double())
 
 
@@ -195,10 +187,12 @@ def test_gradients_arrive_in_the_vectors_and_add_up():
     for times in (1, 2):
         module(x).sum().backward()
         expected = times * x.sum(dim=0).repeat(2)
-        assert_close(weights.penalised.grad, expected)
-        assert_close(weights.free.grad, torch.full((2,), 4.0 * times).double())
-    weights.zero_grad()
-    assert not weights.penalised.grad.any()
+        assert_close(weights.penalised_gradient, expected)
+        assert_close(
+            free_part(weights.gradient, weights), torch.full((2,), 4.0 * times).double()
+        )
+    weights.gradient.zero_()
+    assert not weights.penalised_gradient.any()
     assert not module.layer.bias.grad.any()
 
 
@@ -223,8 +217,8 @@ def test_loading_leaves_the_snapshot_alone():
 
 def test_averaged_puts_the_average_in_place_and_takes_it_away_again():
     module, weights = flattened()
-    start = weights.free.clone()
-    weights.free.add_(1)
+    start = free_part(weights.vector, weights).clone()
+    free_part(weights.vector, weights).add_(1)
     weights.average()
     with weights.averaged():
         assert_close(module.layer.bias.detach(), start + 0.5)
@@ -233,10 +227,10 @@ def test_averaged_puts_the_average_in_place_and_takes_it_away_again():
 
 def follow(weights, values):
     for value in values:
-        weights.free.fill_(value)
+        free_part(weights.vector, weights).fill_(value)
         weights.average()
     with weights.averaged():
-        return weights.free[0].item()
+        return free_part(weights.vector, weights)[0].item()
 
 
 def test_the_average_of_few_steps_is_the_plain_mean():
@@ -258,9 +252,11 @@ def test_a_restart_forgets_the_average():
     snapshot = weights.snapshot()
     follow(weights, [2.0] * 200)
     weights.restart_from(snapshot)
-    assert torch.equal(weights.free, snapshot[1])
+    assert torch.equal(weights.vector, snapshot[0])
     with weights.averaged():
-        assert torch.equal(weights.free, snapshot[1])
+        assert torch.equal(weights.vector, snapshot[0])
+    weights.restart_from([torch.zeros_like(tensor) for tensor in snapshot])
+    assert_allclose(follow(weights, [3.0, 6.0]), 3.0)
 
 
 @pytest.mark.parametrize("which", ["none", "all"])
@@ -268,10 +264,10 @@ def test_modules_may_have_no_penalised_weights_or_no_other(which):
     module = Network()
     penalised = [] if which == "none" else list(module.parameters())
     weights = Weights(module, penalised)
-    sizes = [vector.numel() for vector in weights.vectors()]
-    assert sizes == ([0, 8] if which == "none" else [8, 0])
+    assert len(weights.vector) == 8
+    assert len(weights.penalised) == (0 if which == "none" else 8)
     module(draws(4, 3)).sum().backward()
-    assert torch.cat([vector.grad for vector in weights.vectors()]).any()
+    assert weights.gradient.any()
 
 
 # ------------------------------------------------------------------------- solvers
@@ -355,6 +351,17 @@ def test_a_step_of_sgd_is_the_gradient_times_the_rate():
     minimise(solver, quadratic(module), 1, [0.2])
     assert_allclose(module.penalised.tolist(), [1 + 0.1 * 2, 1 - 0.1 * 2 * 1.2])
     assert_allclose(module.free.tolist(), [2 - 0.1 * 4 * 1.9])
+
+
+def test_the_momentum_of_sgd_is_nesterovs():
+    module = Values([0.0], [0.0])
+    solver = solver_of("sgd", module, 0.1, momentum=0.5)
+    velocity, expected = 0.0, 0.0
+    for _ in range(3):
+        minimise(solver, lambda: module.free.sum() + 0 * module.penalised.sum(), 1)
+        velocity = 0.5 * velocity + 1
+        expected -= 0.1 * (1 + 0.5 * velocity)
+        assert_allclose(module.free.item(), expected)
 
 
 def test_the_first_step_of_adam_has_the_length_of_the_rate():
@@ -500,6 +507,15 @@ def test_the_rate_of_any_cycle_rises_once_and_falls_once(max_epochs, steps):
     assert (np.diff(signs) <= 0).all()
 
 
+@pytest.mark.parametrize(("max_epochs", "steps"), [(60, 1), (30, 10), (3, 50)])
+def test_short_cycles_too_rise_quickly_and_fall_in_their_last_third(max_epochs, steps):
+    rates = rates_of(Cycle(max_epochs, steps))
+    total = max_epochs * steps
+    full = np.flatnonzero(rates == 1)
+    assert full[0] <= total // 10
+    assert abs(full[-1] - 2 * total / 3) <= steps
+
+
 @pytest.mark.parametrize("steps", [1, 7])
 def test_an_early_fall_shortens_the_cycle(steps):
     cycle, whole = Cycle(3000 // steps, steps), Cycle(3000 // steps, steps)
@@ -539,9 +555,9 @@ def best_of(start, losses, weight=None):
     module, weights = flattened()
     rows = Rows.all_of(torch.zeros(len(start), 1), weight)
     best = Best(weights, rows, torch.as_tensor(start))
-    weights.free.fill_(1)
+    free_part(weights.vector, weights).fill_(1)
     best.update(1, torch.as_tensor(losses))
-    weights.free.fill_(2)
+    free_part(weights.vector, weights).fill_(2)
     best.restore(prefer_start=True)
     kept_start = torch.equal(module.layer.bias, Network().layer.bias)
     assert kept_start or (module.layer.bias == 1).all()
@@ -597,12 +613,12 @@ def test_best_follows_the_lowest_loss():
     rows = Rows.all_of(torch.zeros(3, 1))
     best = Best(weights, rows, torch.full((3,), 5.0))
     for epoch, loss in enumerate([4.0, 2.0, 3.0, math.nan], start=1):
-        weights.free.fill_(epoch)
+        free_part(weights.vector, weights).fill_(epoch)
         found = best.update(epoch, torch.full((3,), loss))
         assert found == loss or math.isnan(loss)
     best.restore(prefer_start=False)
     assert (best.epoch, best.loss, best.start_loss) == (2, 2.0, 5.0)
-    assert weights.free.tolist() == [2.0, 2.0]
+    assert free_part(weights.vector, weights).tolist() == [2.0, 2.0]
 
 
 # -------------------------------------------------------------------- the whole loop
@@ -670,29 +686,30 @@ class Diverging(Regression):
         return loss * math.nan if self.begun[-1][0] in self.bad_epochs else loss
 
 
-def training(objective, report=None, *, table=None, **changes):
-    options = {
-        "prefer_start": True,
-        "solver": "adam",
-        "learning_rate": "auto",
-        "momentum": 0.9,
-        "weight_decay": 0.0,
-        "l1_penalty": 0.0,
-        "batch_size": "auto",
-        "max_iter": 200,
-        "tol": 0.0,
-        "n_iter_no_change": "auto",
-        "early_stopping": True,
-    }
-    table = regression() if table is None else table
-    rows, judges = split_rows(table, None, 0.3, 0)
+OPTIONS = {
+    "prefer_start": True,
+    "solver": "adam",
+    "learning_rate": "auto",
+    "momentum": 0.9,
+    "weight_decay": 0.0,
+    "l1_penalty": 0.0,
+    "batch_size": "auto",
+    "max_iter": 200,
+    "tol": 0.0,
+    "n_iter_no_change": "auto",
+    "early_stopping": True,
+}
+
+
+def training(objective, report=None, *, table=None, judges=None, **changes):
+    rows, held_out = split_rows(regression() if table is None else table, None, 0.3, 0)
     return Training(
         objective,
         rows,
-        judges,
+        held_out if judges is None else Rows.all_of(judges),
         network_weights(objective.module),
         report or Silent(),
-        **(options | changes),
+        **(OPTIONS | changes),
     )
 
 
@@ -817,6 +834,27 @@ def test_curves_have_a_value_per_epoch_and_a_check_every_fifty_steps():
     assert set(history.validation_curve[:49]) == {history.start_loss}
 
 
+class Counting(Regression):
+    """An objective that counts the rows that it is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = {True: 0, False: 0}
+
+    def losses(self, rows):
+        self.counts[self.module.training] += len(rows)
+        return super().losses(rows)
+
+
+@pytest.mark.parametrize("n_judges", [5, 500, 5000])
+def test_judging_costs_little_beside_training(n_judges):
+    objective = Counting()
+    judges = regression(n_judges)
+    training(objective, judges=judges, max_iter=1000, early_stopping=False).run()
+    judged = objective.counts[False] - 2 * n_judges  # of the start and in the end
+    assert 0 <= judged <= objective.counts[True] / 4
+
+
 @pytest.mark.parametrize(
     ("solver", "n_rows", "epochs"),
     [
@@ -882,10 +920,67 @@ def test_patience_shorter_than_a_check_does_not_stop_what_improves(n_iter_no_cha
     assert found == 1000
 
 
+def test_patience_waits_for_many_judges():
+    options = {"solver": "sgd", "learning_rate": 1e-4, "max_iter": 1500}
+    table, judges = regression()[:10], regression(2000)
+    assert n_epochs(Regression(), table=table, judges=judges, **options) == 1500
+
+
 def test_gains_below_the_tolerance_are_no_improvement():
     options = {"solver": "sgd", "learning_rate": 1e-4, "n_iter_no_change": 100}
     fall = Cycle(1000, 1).fall_epochs
     assert n_epochs(Regression(), tol=1e6, **options) == 100 + fall
+
+
+class Drift(Regression):
+    """An objective whose training moves the bias on and on, past the best place."""
+
+    def training_loss(self, rows):
+        return -self.module.layer.bias + 0 * self.losses(rows)
+
+    def validation_loss(self, rows):
+        return (self.module.layer.bias - 1.3).abs().expand(len(rows))
+
+
+class Follower(Silent):
+    """A report that remembers the bias after every epoch."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+        self.biases = [module.layer.bias.item()]
+
+    def epoch(self, epoch, history):
+        self.biases.append(self.module.layer.bias.item())
+        return super().epoch(epoch, history)
+
+
+def drift(**options):
+    """Train with a step of a hundredth per epoch, but for the rise and the fall."""
+    objective = Drift()
+    objective.module.layer.bias.data.zero_()
+    report = Follower(objective.module)
+    options = {"solver": "sgd", "learning_rate": 0.01, "momentum": 0.0} | options
+    history = training(objective, report, **options).run()
+    return np.array(report.biases), objective.module.layer.bias.item(), history
+
+
+def test_the_average_of_the_weights_is_what_is_judged_and_kept():
+    biases, kept, history = drift(max_iter=40)
+    assert history.best_epoch == 40
+    assert_allclose(kept, biases.mean())
+    assert_allclose(history.best_loss, 1.3 - biases.mean())
+
+
+def test_training_winds_down_once_from_the_best_weights():
+    biases, _, history = drift(max_iter=2000, n_iter_no_change=100)
+    (end,) = np.flatnonzero(np.diff(biases) < 0)  # where training went back
+    best = np.argmin(history.validation_curve[:end])
+    assert end == best + 1 + 100
+    distance = history.validation_curve[best]
+    assert distance < 0.2
+    assert_allclose(abs(biases[end + 1] - 1.3), distance, atol=0.011)
+    assert history.best_loss <= distance
 
 
 # ---------------------------------------------------------------------- divergence
@@ -894,7 +989,7 @@ def test_gains_below_the_tolerance_are_no_improvement():
 def test_a_loss_that_stays_nan_ends_in_the_best_weights_and_a_warning():
     objective, report = Diverging(range(3, 10_000)), Silent()
     loop = training(objective, report, max_iter=1000, learning_rate=0.01)
-    with pytest.warns(ConvergenceWarning, match="became infinite or NaN"):
+    with pytest.warns(ConvergenceWarning, match="infinite or NaN"):
         history = loop.run()
     assert len(history.loss_curve) == 3 + RESTARTS + 1
     assert_allclose(loop.learning_rate, 0.01 / 10 ** (RESTARTS + 1))
@@ -919,7 +1014,8 @@ def test_training_goes_on_from_the_best_weights_after_a_nan(solver):
 def test_a_nan_forgets_what_happened_since_the_best_weights():
     objective = Diverging({20})
     loop = training(objective, max_iter=21, early_stopping=False)
-    history = loop.run()
+    with pytest.warns(ConvergenceWarning, match="did not recover"):
+        history = loop.run()
     assert history.best_epoch == 0
     assert bias_and_weight(objective) == START
 
