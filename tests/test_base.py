@@ -6,7 +6,6 @@ import io
 import pickle
 import random
 import re
-import signal
 import threading
 
 import joblib
@@ -530,7 +529,7 @@ class Interrupt:
 
     def on_fit_task_end(self, estimator, context):
         if context.task_name == "epoch":
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
 
 
 def test_ctrl_c_leaves_no_half_fitted_estimator(estimator):
