@@ -304,10 +304,18 @@ class Architecture:
 
 
 def _users_module(factory: ModuleFactory, n_inputs: int, n_outputs: int) -> nn.Module:
+    """Make a user's module and try it on two rows."""
     module = factory(n_inputs, n_outputs)
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"got {module!r} from {factory!r}({n_inputs}, {n_outputs}), but expected "
             "a torch.nn.Module; see the parameters encoder and decoder."
         )
-    return module
+    with torch.no_grad():
+        shape = tuple(module.eval()(torch.zeros(2, n_inputs)).shape)
+    if shape != (2, n_outputs):
+        raise ValueError(
+            f"got a module from {factory!r} that maps (2, {n_inputs}) to {shape}, but "
+            f"expected (2, {n_outputs}); see the parameters encoder and decoder."
+        )
+    return module.train()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -147,6 +147,8 @@ class Weights:
 
 def _flatten(parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
     """Make parameters views of one vector, and their gradients of another."""
+    if not parameters:
+        raise ValueError("got networks without a trainable weight, but expected some.")
     vector = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
     gradient = torch.zeros_like(vector)
     vector.grad = gradient
@@ -461,74 +463,86 @@ class Training:
         self.solver = self._make_solver()
 
     def run(self) -> History:
-        best = Best(self.weights, self.validation, self._validation_losses())
-        history = History(start_loss=best.loss, best_loss=best.loss)
-        self.report.begin(self.cycle.last_epoch)
-        reference, improved_at, checked_at, restarts, epoch = best.loss, 0, 0, 0, 0
-        while epoch < self.cycle.last_epoch and restarts <= RESTARTS:
-            loss = self._run_epoch(epoch)
-            epoch += 1
+        self._begin()
+        while self.epoch < self.cycle.last_epoch and self.restarts <= RESTARTS:
+            loss = self._run_epoch()
             if not math.isfinite(loss):
-                restarts += 1
-                self._restart(best)
-            value = history.validation_curve[-1] if epoch > 1 else best.loss
-            if (
-                epoch - checked_at >= self.check_epochs
-                or epoch == self.cycle.last_epoch
-            ):
-                checked_at = epoch
-                value = self._check(best, epoch)
-            history.loss_curve.append(loss)
-            history.validation_curve.append(value)
-            if self.report.epoch(epoch, history):
-                self._check(best, epoch)
+                self._restart()
+            due = self.epoch - self.checked_at >= self.check_epochs
+            if due or self.epoch == self.cycle.last_epoch:
+                self._check()
+            self.history.loss_curve.append(loss)
+            self.history.validation_curve.append(self.validation_loss)
+            if self.report.epoch(self.epoch, self.history):
+                self._check()
                 break
-            if not best.loss >= reference - self.tol:
-                reference, improved_at = best.loss, epoch
-            tired = epoch == checked_at and epoch - improved_at >= self.patience
-            if tired and not self.solver.has_rate:
+            if self._is_tired() and not self._winds_down():
                 break
-            if tired and not self.cycle.falls_in(epoch):
-                self.weights.restart_from(best.snapshot)
-                self.cycle.fall_from(epoch)
-        if history.loss_curve and not math.isfinite(history.loss_curve[-1]):
-            warnings.warn(
-                DIVERGED.format(self.learning_rate), ConvergenceWarning, stacklevel=6
-            )
-        best.restore(prefer_start=self.prefer_start)
-        history.best_loss, history.best_epoch = best.loss, best.epoch
-        self.objective.module.eval()
-        self.report.end(history)
-        return history
+        return self._finish()
 
-    def _run_epoch(self, epoch: int) -> float:
-        self.objective.begin_epoch(
-            epoch, self.cycle.rate(epoch * self.cycle.steps_per_epoch)
-        )
+    def _begin(self) -> None:
+        self.best = Best(self.weights, self.validation, self._validation_losses())
+        self.history = History(start_loss=self.best.loss, best_loss=self.best.loss)
+        self.validation_loss = self.reference = self.best.loss
+        self.epoch = self.checked_at = self.improved_at = self.restarts = 0
+        self.report.begin(self.cycle.last_epoch)
+
+    def _run_epoch(self) -> float:
+        first_step = self.epoch * self.cycle.steps_per_epoch
+        self.objective.begin_epoch(self.epoch, self.cycle.rate(first_step))
         self.objective.module.train()
         batches = self.rows.batches(self.batch_size, self.objective.generator)
-        return self.solver.epoch(batches, self._loss, self.cycle.rates(epoch))
+        loss = self.solver.epoch(batches, self._loss, self.cycle.rates(self.epoch))
+        self.epoch += 1
+        return loss
 
     def _loss(self, batch: Rows) -> Tensor:
         return batch.mean(self.objective.training_loss(batch.values()))
 
-    def _check(self, best: Best, epoch: int) -> float:
+    def _restart(self) -> None:
+        """Go back to the best weights with a tenth of the learning rate."""
+        self.restarts += 1
+        self.weights.restart_from(self.best.snapshot)
+        self.learning_rate /= 10
+        self.solver = self._make_solver()
+
+    def _check(self) -> None:
         """Measure the validation loss, of the averaged weights where there are such."""
-        if not self.solver.has_rate:
-            return best.update(epoch, self._validation_losses())
-        with self.weights.averaged():
-            return best.update(epoch, self._validation_losses())
+        averaged = self.weights.averaged() if self.solver.has_rate else nullcontext()
+        with averaged:
+            losses = self._validation_losses()
+            self.validation_loss = self.best.update(self.epoch, losses)
+        self.checked_at = self.epoch
+        if not self.best.loss >= self.reference - self.tol:
+            self.reference, self.improved_at = self.best.loss, self.epoch
 
     def _validation_losses(self) -> Tensor:
         self.objective.module.eval()
         with torch.no_grad():
             return self.validation.evaluate(self.objective.validation_loss)
 
-    def _restart(self, best: Best) -> None:
-        """Go back to the best weights with a tenth of the learning rate."""
-        self.weights.restart_from(best.snapshot)
-        self.learning_rate /= 10
-        self.solver = self._make_solver()
+    def _is_tired(self) -> bool:
+        just_checked = self.epoch == self.checked_at
+        return just_checked and self.epoch - self.improved_at >= self.patience
+
+    def _winds_down(self) -> bool:
+        """Let the learning rate fall from the best weights; False if there is none."""
+        if self.solver.has_rate and not self.cycle.falls_in(self.epoch):
+            self.weights.restart_from(self.best.snapshot)
+            self.cycle.fall_from(self.epoch)
+        return self.solver.has_rate
+
+    def _finish(self) -> History:
+        curve = self.history.loss_curve
+        if curve and not math.isfinite(curve[-1]):
+            message = DIVERGED.format(self.learning_rate)
+            warnings.warn(message, ConvergenceWarning, stacklevel=7)
+        self.best.restore(prefer_start=self.prefer_start)
+        self.history.best_loss = self.best.loss
+        self.history.best_epoch = self.best.epoch
+        self.objective.module.eval()
+        self.report.end(self.history)
+        return self.history
 
     def _make_solver(self) -> GradientSolver | LBFGS:
         if self.solver_name == "lbfgs":

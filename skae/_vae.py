@@ -289,7 +289,7 @@ class VAETransformer(BaseAutoencoder):
         X : array-like of shape (n_samples, n_features)
             The table, with the columns of the fit.
         n_importance_samples : int, default=100
-            Points per row.
+            Points per row, at least 1.
 
         Returns
         -------
@@ -303,6 +303,11 @@ class VAETransformer(BaseAutoencoder):
            autoencoders. ICLR.
         """
         check_is_fitted(self)
+        if n_importance_samples < 1:
+            raise ValueError(
+                f"got n_importance_samples={n_importance_samples!r}, but expected at "
+                "least 1."
+            )
         points = normal_points(n_importance_samples, self._n_features_out)
 
         def evidence(module: VariationalAutoencoder, encoded: Tensor) -> Tensor:

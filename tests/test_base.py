@@ -437,6 +437,38 @@ def numpy_state():
     return np.random.get_state()  # noqa: NPY002 - the legacy state is what is tested
 
 
+def test_a_module_of_the_wrong_width_is_refused(estimator):
+    with pytest.raises(ValueError, match=r"maps \(2, 2\) to \(2, 6\).*\(2, 5\)"):
+        estimator.set_params(decoder=_too_wide).fit(X)
+
+
+def _too_wide(n_inputs, n_outputs):
+    return torch.nn.Linear(n_inputs, n_outputs + 1)
+
+
+def test_networks_without_weights_are_refused(estimator):
+    estimator.set_params(encoder=_repeat, decoder=_repeat, linear_path=False)
+    if isinstance(estimator, VAETransformer):
+        estimator.set_params(likelihood="bernoulli")
+    with pytest.raises(ValueError, match="trainable"):
+        estimator.fit(X)
+
+
+class Repeat(torch.nn.Module):
+    """Outputs that are the first input, many times."""
+
+    def __init__(self, n_outputs):
+        super().__init__()
+        self.n_outputs = n_outputs
+
+    def forward(self, x):
+        return x[..., :1].repeat(*[1] * (x.ndim - 1), self.n_outputs)
+
+
+def _repeat(n_inputs, n_outputs):
+    return Repeat(n_outputs)
+
+
 def _no_module(n_inputs, n_outputs):
     return "a network"
 

@@ -263,3 +263,8 @@ def test_constant_columns_do_not_run_away_with_the_likelihood():
     gain = fitted.score(table) - start.score(table)
     gain_without = without.score(X) - VAETransformer(2, max_iter=0).fit(X).score(X)
     assert gain == pytest.approx(gain_without, abs=1.5)
+
+
+def test_a_score_needs_a_point():
+    with pytest.raises(ValueError, match="n_importance_samples=0"):
+        VAETransformer(max_iter=0).fit(X).score_samples(X, n_importance_samples=0)
