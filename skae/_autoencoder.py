@@ -32,10 +32,10 @@ class AutoencoderTransformer(BaseAutoencoder):
     """Dimensionality reduction by an autoencoder that starts at PCA.
 
     Encoder and decoder are each a straight linear path plus a network,
-    ``z = E (x - m) + f(x)`` and ``x̂ = m + D z + g(z)``. E and D start at the principal
-    components and f and g at zero, so that the model is PCA before the first step of
-    gradient descent [1]_. The weights that come back are the best on held-out rows, and
-    those of PCA unless the gain over it is larger than its standard error.
+    ``z = E (x - m) + f(x)`` and ``x̂ = m + D z + g(z)``. E and D are the principal
+    components, and f and g start at zero, so that the model is PCA before the first
+    step of gradient descent [1]_. The weights that come back are the best on held-out
+    rows, and those of PCA unless the gain over it is larger than its standard error.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ class AutoencoderTransformer(BaseAutoencoder):
         Share of the hidden units that a training step leaves out.
     weight_decay : float, default=0.01
         L2 penalty on the networks' weight matrices, decoupled from the gradient with
-        the solver "adam" (AdamW). The linear paths are not penalised.
+        the solver "adam" (AdamW).
     l1_penalty : float, default=0.0
         L1 penalty on the same weights; it draws many of them to zero.
     linear_path : bool, default=True
-        Start at PCA and add the networks to it. False gives the plain networks of the
-        textbooks, without the guarantee.
+        Add the networks to PCA, which stays as it is. False gives the plain networks of
+        the textbooks, without the guarantee.
     loss : {"squared_error", "absolute_error", "huber", "binary_cross_entropy"}, \
             default="squared_error"
         What a reconstruction costs, as a mean over the cells of a row.

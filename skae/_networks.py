@@ -109,9 +109,9 @@ class Gate(nn.Module):
 class LinearPath(nn.Module):
     """Compute ``A x + b + s * network(clip((x - c) / r))``.
 
-    The network sees standardised inputs that are clipped at `LIMIT` standard
-    deviations: far from the data its part stays bounded and the linear path carries on,
-    so that an outlier is reconstructed about as well as by PCA.
+    A stays as it is given. The network sees standardised inputs that are clipped at
+    `LIMIT` standard deviations, so that its part is bounded: far from the data the
+    linear path carries on, and an outlier is reconstructed about as well as by PCA.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class LinearPath(nn.Module):
         output_scale: Tensor,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.clone())
+        self.weight = nn.Parameter(weight.clone(), requires_grad=False)
         self.bias = nn.Parameter(bias.clone())
         self.network = network
         self.n_padded = len(bias) - len(weight)
@@ -163,11 +163,10 @@ class LinearPath(nn.Module):
 
 
 def network_weights(model: nn.Module) -> list[nn.Parameter]:
-    """Trainable matrices of a model, without the linear paths and the prior."""
+    """Trainable matrices of a model's networks, which its prior is not."""
     aside = {
         id(p) for m in model.modules() if isinstance(m, Prior) for p in m.parameters()
     }
-    aside |= {id(m.weight) for m in model.modules() if isinstance(m, LinearPath)}
     return [
         p
         for p in model.parameters()

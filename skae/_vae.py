@@ -66,12 +66,12 @@ class VAETransformer(BaseAutoencoder):
         Share of the hidden units that a training step leaves out.
     weight_decay : float, default=0.01
         L2 penalty on the networks' weight matrices, decoupled from the gradient with
-        the solver "adam" (AdamW). The linear paths are not penalised.
+        the solver "adam" (AdamW).
     l1_penalty : float, default=0.0
         L1 penalty on the same weights; it draws many of them to zero.
     linear_path : bool, default=True
-        Start at PCA and add the networks to it. False gives the plain networks of the
-        textbooks, without the guarantee.
+        Add the networks to probabilistic PCA, whose linear maps stay as they are. False
+        gives the plain networks of the textbooks, without the guarantee.
     likelihood : {"gaussian", "laplace", "bernoulli"}, default="gaussian"
         Density of a column given the code: normal, of heavier tails, or for columns
         between 0 and 1.
