@@ -109,9 +109,9 @@ class Gate(nn.Module):
 class LinearPath(nn.Module):
     """Compute ``A x + b + s * network(clip((x - c) / r))``.
 
-    A stays as it is given. The network sees standardised inputs that are clipped at
-    `LIMIT` standard deviations, so that its part is bounded: far from the data the
-    linear path carries on, and an outlier is reconstructed about as well as by PCA.
+    The network sees standardised inputs that are clipped at `LIMIT` standard
+    deviations, so that its part is bounded: far from the data the linear path carries
+    on. Where A stays as it is given, an outlier is reconstructed as well as by PCA.
 
     Parameters
     ----------
@@ -125,6 +125,8 @@ class LinearPath(nn.Module):
         c and r. An input of scale zero is hidden from the network.
     output_scale : Tensor of shape (n_outputs,)
         s. An output of scale zero is left to the linear path.
+    trainable : bool
+        Whether training moves A.
     """
 
     LIMIT = 10.0
@@ -142,9 +144,10 @@ class LinearPath(nn.Module):
         input_centre: Tensor,
         input_scale: Tensor,
         output_scale: Tensor,
+        trainable: bool = False,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.clone(), requires_grad=False)
+        self.weight = nn.Parameter(weight.clone(), requires_grad=trainable)
         self.bias = nn.Parameter(bias.clone())
         self.network = network
         self.n_padded = len(bias) - len(weight)
@@ -163,10 +166,11 @@ class LinearPath(nn.Module):
 
 
 def network_weights(model: nn.Module) -> list[nn.Parameter]:
-    """Trainable matrices of a model's networks, which its prior is not."""
+    """Trainable matrices of a model, without the linear paths and the prior."""
     aside = {
         id(p) for m in model.modules() if isinstance(m, Prior) for p in m.parameters()
     }
+    aside |= {id(m.weight) for m in model.modules() if isinstance(m, LinearPath)}
     return [
         p
         for p in model.parameters()

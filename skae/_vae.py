@@ -70,8 +70,8 @@ class VAETransformer(BaseAutoencoder):
     l1_penalty : float, default=0.0
         L1 penalty on the same weights; it draws many of them to zero.
     linear_path : bool, default=True
-        Add the networks to probabilistic PCA, whose linear maps stay as they are. False
-        gives the plain networks of the textbooks, without the guarantee.
+        Start at probabilistic PCA and add the networks to it. False gives the plain
+        networks of the textbooks, without the guarantee.
     likelihood : {"gaussian", "laplace", "bernoulli"}, default="gaussian"
         Density of a column given the code: normal, of heavier tails, or for columns
         between 0 and 1.
@@ -368,6 +368,7 @@ class VAETransformer(BaseAutoencoder):
                 input_centre=mean,
                 input_scale=column_scales,
                 output_scale=torch.ones(2 * n_codes),
+                trainable=True,
             )
             decoder = LinearPath(
                 slope[:, None] * torch.from_numpy(ppca.loadings),
@@ -376,6 +377,7 @@ class VAETransformer(BaseAutoencoder):
                 input_centre=torch.zeros(n_codes),
                 input_scale=torch.ones(n_codes),
                 output_scale=slope * column_scales,
+                trainable=True,
             )
             spread = torch.full_like(column_scales, ppca.noise_variance**0.5)
             if architecture.loss == "gaussian":
