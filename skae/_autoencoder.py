@@ -11,17 +11,29 @@ import torch
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ._base import FLOATS, SUMMARY_ROWS, BaseAutoencoder
-from ._likelihoods import LOSSES, Loss, standard_normal
-from ._linear import PrincipalComponents
-from ._networks import Architecture, Autoencoder, LinearPath, ModuleFactory
+from ._base import SUMMARY_ROWS, BaseAutoencoder
+from ._likelihoods import (
+    LOSSES,
+    Output,
+    SquaredErrorOfBinary,
+    SquaredErrorOfLevels,
+    assemble,
+    standard_normal,
+)
+from ._networks import (
+    Architecture,
+    Autoencoder,
+    ModuleFactory,
+    around_linear_model,
+)
 from ._objectives import Reconstruction
-from ._table import mean_and_deviation
-from ._torch import to_numpy, to_tensor
+from ._scaling import mean_and_deviation
+from ._table import UNIT_INTERVAL, Block
+from ._torch import Cells, to_numpy, to_tensor
 from ._training import Rows
 
 DEFAULT_NOISE = 0.2  # of a standard deviation, falling to none
@@ -61,12 +73,21 @@ class AutoencoderTransformer(BaseAutoencoder):
         the textbooks, without the guarantee.
     loss : {"squared_error", "absolute_error", "huber", "binary_cross_entropy"}, \
             default="squared_error"
-        What a reconstruction costs, as a mean over the cells of a row.
-        "binary_cross_entropy" is for columns between 0 and 1.
-    scaling : {"auto", "standard", "minmax"} or None, default="auto"
-        How columns are brought to one scale inside: zero mean and unit variance, the
-        range [0, 1], or not at all. "auto" is "minmax" for "binary_cross_entropy" and
-        "standard" otherwise. Outputs come back in the units of the table.
+        What the reconstruction of a number costs, as a mean over the seen cells of a
+        row. "binary_cross_entropy" is for columns between 0 and 1. Levels always cost
+        the squared error of their indicators.
+    categorical_features : "from_dtype", None, or array-like of bool, int or str, \
+            default="from_dtype"
+        Which columns hold levels, as in `HistGradientBoostingClassifier`. By default
+        the columns of a dataframe of text, categories, enums or booleans, and no
+        column of an array. A mask, indices or names say it outright; with None all
+        columns must be numbers.
+    scaling : {"auto", "standard", "minmax", "quantile"} or None, default="auto"
+        How numbers are brought to one scale inside: zero mean and unit variance; the
+        range [0, 1]; the scores that their ranks would have in a normal sample, for
+        columns with heavy tails, skew or spikes; or not at all. "auto" is "minmax" for
+        "binary_cross_entropy" and "standard" otherwise. Outputs come back in the units
+        of the table.
     noise : float or "auto", default="auto"
         Standard deviation of the Gaussian noise on the inputs in training, in standard
         deviations of the column (a denoising autoencoder [2]_). "auto" begins at 0.2
@@ -98,7 +119,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         Whether to end before `max_iter` when the validation loss has ceased to
         improve. The best weights seen are what comes back in either case.
     validation_fraction : float in (0, 1) or None, default=0.1
-        Share of the rows held out to judge the weights, unless `fit` gets `X_val`.
+        Share of the rows, up to 5,000, held out to judge the weights, unless `fit`
+        gets `X_val`.
         None trains on all rows and judges by them: nothing then guards against
         overfitting.
     encoder, decoder : callable or None, default=None
@@ -146,6 +168,17 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     Notes
     -----
+    A column of levels becomes one indicator per level (one in all if there are two),
+    divided by one number so that their variances add up to one: a column of fifty
+    levels weighs as much as a number, in the start, in the loss and in the score.
+    Levels beyond the 30 most frequent of a column, and those of fewer than three rows,
+    share an indicator. A level that `fit` did not see counts as missing.
+
+    NaN, None and NA are missing cells. The linear start is then the maximum of the
+    likelihood of the seen cells; the encoder gets what the linear model expects in a
+    hole, and is told of the hole where its column had some in the fit; the loss and the
+    scores count seen cells alone.
+
     Training is in single precision; `transform` and the rest compute in the precision
     of their input. Nothing reads or writes a global random state.
 
@@ -190,6 +223,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         l1_penalty: float = 0.0,
         linear_path: bool = True,
         loss: str = "squared_error",
+        categorical_features: Any = "from_dtype",
         scaling: str | None = "auto",
         noise: float | str = "auto",
         masking: float = 0.0,
@@ -218,6 +252,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         self.l1_penalty = l1_penalty
         self.linear_path = linear_path
         self.loss = loss
+        self.categorical_features = categorical_features
         self.scaling = scaling
         self.noise = noise
         self.masking = masking
@@ -249,7 +284,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Minus the mean squared error over the columns, in scaled units.
+            Minus the mean squared error over the row's seen cells, in scaled units; 0
+            where none is seen.
         """
         return self._map_table(X, _negative_error)
 
@@ -267,60 +303,72 @@ class AutoencoderTransformer(BaseAutoencoder):
         -------
         score : float
             One less the squared error over the squared deviation from the mean of `X`,
-            all columns together in scaled units. At most 1; 0 for a single row that is
-            not reconstructed exactly.
+            all seen cells together in scaled units, where every categorical column
+            weighs as one number. At most 1; 0 for a single row that is not
+            reconstructed exactly.
         """
-        error = -self._map_table(X, _negative_error).mean(dtype=np.float64)
-        _, deviation = mean_and_deviation(check_array(X, dtype=FLOATS))
-        variance = np.mean((deviation / self._scaler.scale_) ** 2)
+        check_is_fitted(self)
+        encoded, seen = self._encoder.encode(self._read(X))
+        n_seen = len(self._encoder.order_)
+        if seen is not None:
+            encoded[~self._encoder.columns_of(seen)] = np.nan
+            n_seen = seen.sum(axis=1)
+        error = -(self.score_samples(X).astype(np.float64) * n_seen).sum()
+        _, deviation = mean_and_deviation(encoded)
+        variance = (~np.isnan(encoded)).sum(axis=0) @ deviation**2
         if variance == 0:
             return float(error == 0)
         return float(1 - error / variance)
 
-    def _loss_class(self) -> type[Loss]:
-        return LOSSES[self.loss]
+    def _numeric_kinds(self) -> dict[int | str, str]:
+        return {"": self.loss}
 
-    def _architecture(self, n_features: int) -> Architecture:
-        return Architecture.of(self, n_features, loss=self.loss)
+    def _scaling_of(self, kind: str) -> str | None:
+        if self.scaling != "auto":
+            return self.scaling
+        return "minmax" if kind in UNIT_INTERVAL else "standard"
 
-    def _build(
-        self,
-        architecture: Architecture,
-        start: PrincipalComponents,
-        generator: torch.Generator,
-    ) -> Autoencoder:
-        n_features, n_codes = architecture.n_features, architecture.n_components
-        encoder = architecture.network(n_features, n_codes, generator, encodes=True)
-        decoder = architecture.network(n_codes, n_features, generator, encodes=False)
-        loss = LOSSES[architecture.loss]()
-        if architecture.linear_path:
-            mean = torch.from_numpy(start.mean)
+    def _design(
+        self, blocks: tuple[Block, ...], incomplete: tuple[int, ...]
+    ) -> Architecture:
+        return Architecture.of(self, blocks, incomplete, loss=self.loss)
+
+    def _build(self, generator: torch.Generator) -> Autoencoder:
+        design, start = self._fitted_architecture, self._principal
+        n_columns, n_codes = design.n_columns, design.n_components
+        encoder = design.network(design.n_inputs, n_codes, generator, encodes=True)
+        decoder = design.network(n_codes, n_columns, generator, encodes=False)
+        loss = assemble(design.blocks, self._make_loss)
+        if design.linear_path:
             components = torch.from_numpy(start.components)
-            column_scales = torch.from_numpy(start.column_scales)
-            code_scales = torch.from_numpy(start.code_scales())
-            output, slope = loss.tangent(mean)
-            encoder = LinearPath(
-                components,
-                -components @ mean,
+            encoder, decoder = around_linear_model(
                 encoder,
-                input_centre=mean,
-                input_scale=column_scales,
-                output_scale=code_scales,
-            )
-            decoder = LinearPath(
-                slope[:, None] * components.T,
-                output,
                 decoder,
-                input_centre=torch.zeros_like(code_scales),
-                input_scale=code_scales,
-                output_scale=slope * column_scales,
+                loss,
+                mean=torch.from_numpy(start.mean),
+                projection=components,
+                loadings=components.T,
+                column_scales=torch.from_numpy(start.column_scales),
+                code_scales=torch.from_numpy(start.code_scales()),
+                n_flags=len(design.incomplete),
             )
-        return Autoencoder(encoder, decoder, loss)
+        widths = [width for block in design.blocks for width in block.widths]
+        return Autoencoder(encoder, decoder, loss, widths, design.incomplete)
+
+    def _make_loss(self, block: Block, columns: slice) -> Output:
+        if block.kind in LOSSES:
+            return LOSSES[block.kind]()
+        centre = torch.from_numpy(self._encoder.centre_[columns])
+        scale = torch.from_numpy(self._encoder.scale_[columns])
+        if block.kind == "binary":
+            return SquaredErrorOfBinary(centre, scale)
+        return SquaredErrorOfLevels(block.widths, centre, scale)
 
     def _objective(
         self, module: Autoencoder, rows: Rows, generator: torch.Generator
     ) -> Reconstruction:
-        deviation, centre = torch.std_mean(rows.matrix, dim=0, correction=0)
+        values = rows.cells.values
+        deviation, centre = torch.std_mean(values, dim=0, correction=0)
         noise = DEFAULT_NOISE if self.noise == "auto" else float(self.noise)
         return Reconstruction(
             module,
@@ -335,10 +383,16 @@ class AutoencoderTransformer(BaseAutoencoder):
     def _summarise(self, module: Autoencoder, rows: Rows, seed: int) -> None:
         """Fit the density that `sample` draws codes from, and the noise around them."""
         with torch.no_grad():
-            seen = rows.first(SUMMARY_ROWS)
-            codes = module.encoder(seen)
-            residuals = module.reconstruction(codes) - seen
-        codes = to_numpy(codes).astype(np.float64)
+            cells = rows.first(SUMMARY_ROWS)
+            codes = to_numpy(module.code(cells)).astype(np.float64)
+            errors = to_numpy(module.squared_errors(cells)).astype(np.float64)
+        n_seen = len(cells) if cells.seen is None else to_numpy(cells.seen).sum(axis=0)
+        noise = np.sqrt(errors.sum(axis=0) / np.maximum(n_seen, 1))
+        # Of numbers alone: levels are drawn from their probabilities.
+        noise[len(self._encoder.numeric_) :] = 0
+        if self.loss in UNIT_INTERVAL:
+            noise[:] = 0
+        self._noise = self._encoder.columns_of(noise)
         codes = np.resize(codes, (max(len(codes), 2), codes.shape[1]))
         scale = codes.std(axis=0)
         scale[scale == 0] = 1.0
@@ -358,10 +412,9 @@ class AutoencoderTransformer(BaseAutoencoder):
             "weights": mixture.weights_,
             "means": mixture.means_ * scale,
             "factors": np.linalg.cholesky(mixture.covariances_) * scale[:, None],
-            "noise": to_numpy(residuals.square().mean(dim=0).sqrt()).astype(np.float64),
         }
 
-    def _draw(
+    def _draw_codes(
         self, module: Autoencoder, n_samples: int, generator: torch.Generator
     ) -> Tensor:
         like = next(module.parameters())
@@ -376,11 +429,22 @@ class AutoencoderTransformer(BaseAutoencoder):
         spread = density["factors"][part] @ standard_normal(
             means[:, :, None], generator
         )
-        rows = module.reconstruction(means + spread[:, :, 0])
-        if module.loss.expects_unit_interval:
-            return torch.bernoulli(rows, generator=generator)
-        return rows + density["noise"] * standard_normal(rows, generator)
+        return means + spread[:, :, 0]
+
+    def _draw_rows(
+        self, module: Autoencoder, codes: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        rows = module.loss.sample(module.decoder(codes), generator)
+        return rows + rows.new_tensor(self._noise) * standard_normal(rows, generator)
+
+    def _log_chance(self, module: Autoencoder, codes: Tensor, cells: Cells) -> Tensor:
+        noise = codes.new_tensor(self._noise)
+        log_chances = module.loss.log_chance(module.decoder(codes), cells.values, noise)
+        return torch.where(cells.seen > 0, log_chances, 0.0).sum(dim=-1)
 
 
-def _negative_error(module: Autoencoder, encoded: Tensor) -> Tensor:
-    return -(module(encoded) - encoded).square().mean(dim=1)
+def _negative_error(module: Autoencoder, cells: Cells) -> Tensor:
+    errors = module.squared_errors(cells)
+    if cells.seen is None:
+        return -errors.sum(dim=1) / errors.shape[1]
+    return -errors.sum(dim=1) / cells.seen.sum(dim=1).clamp(min=1)

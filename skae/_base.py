@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -18,6 +18,7 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.callback import CallbackSupportMixin
+from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import Tags, check_array, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
@@ -27,7 +28,12 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from ._linear import PrincipalComponents, principal_components
+from ._conditional import PROPOSALS, codes_given
+from ._frames import TableReader, as_frame, explain_text, to_container
+from ._linear import (
+    principal_components,
+    principal_components_of_seen,
+)
 from ._networks import (
     ACTIVATIONS,
     Architecture,
@@ -36,14 +42,9 @@ from ._networks import (
     seed_dropout,
 )
 from ._progress import Progress
-from ._table import (
-    ColumnScaler,
-    canonical_rows,
-    explain_text,
-    standardise,
-    to_container,
-)
+from ._table import Block, TableEncoder, canonical_rows
 from ._torch import (
+    Cells,
     derive_seeds,
     fallback_device,
     make_generator,
@@ -86,7 +87,8 @@ class BaseAutoencoder(
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "l1_penalty": [Interval(Real, 0, None, closed="left")],
         "linear_path": ["boolean"],
-        "scaling": [StrOptions({"auto", "standard", "minmax"}), None],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+        "scaling": [StrOptions({"auto", "standard", "minmax", "quantile"}), None],
         "solver": [StrOptions(set(LEARNING_RATES))],
         "learning_rate": [Interval(Real, 0, None, closed="neither"), AUTO],
         "momentum": [Interval(Real, 0, 1, closed="left")],
@@ -115,8 +117,10 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The table, of finite numbers.
+        X : array-like or dataframe of shape (n_samples, n_features)
+            The table: numbers, and in dataframes of any library that narwhals knows
+            (pandas, polars, pyarrow) columns of levels too. NaN, None and NA are
+            missing cells.
         y : object, default=None
             Ignored; here for the scikit-learn API.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -133,8 +137,9 @@ class BaseAutoencoder(
         Raises
         ------
         ValueError
-            If the table, a parameter or the device is not as expected. The estimator is
-            then as it was before.
+            If the table, a parameter or the device is not as expected: infinite
+            numbers, dates and lists are refused. The estimator is then as it was
+            before.
         """
         with _all_or_nothing(self):
             device = resolve_device(self.device)
@@ -143,42 +148,40 @@ class BaseAutoencoder(
             )
             table, weight, table_val = self._check_input(X, sample_weight, X_val)
             table, weight = canonical_rows(table, weight)
-            scaler = self._make_scaler(table, weight)
-            encoded = scaler.encode(table)
-            encoded_val = None if table_val is None else scaler.encode(table_val)
-            self._check_range(encoded)
-            architecture = self._architecture(encoded.shape[1])
-            with _users_randomness(architecture, seeds["weights"], device):
-                start = self._start(architecture, encoded, weight, seeds["weights"])
-                rows, judges = self._rows(
-                    encoded, weight, encoded_val, device, seeds["split"]
-                )
+            self._fit_encoder(table, weight)
+            with self._users_randomness(seeds["weights"], device):
+                start = self._start(seeds["weights"])
                 module = copy.deepcopy(start).to(device, torch.float32)
+                rows, judges = self._rows(
+                    table, weight, table_val, device, seeds["split"]
+                )
                 objective = self._objective(
                     module, rows, make_generator(seeds["training"], device)
                 )
                 history = self._train(objective, rows, judges, Progress(self, X, y))
-            self._keep(start, module, history, architecture, scaler, device)
+            self._keep(module if history.best_epoch else start, history, device)
             self._summarise(module, rows, seeds["summary"])
+            self._remember_holes(module, rows, seeds["summary"])
         return self
 
     # ------------------------------------------------------- what a subclass says
 
     @abstractmethod
-    def _loss_class(self) -> Any:
-        """Return the class of the loss or likelihood that the parameters ask for."""
+    def _numeric_kinds(self) -> dict[int | str, str]:
+        """Say what kind of numbers columns hold; "" is for those not named."""
 
     @abstractmethod
-    def _architecture(self, n_features: int) -> Architecture:
+    def _scaling_of(self, kind: str) -> str | None:
+        """Return how columns of a kind are brought to one scale."""
+
+    @abstractmethod
+    def _design(
+        self, blocks: tuple[Block, ...], incomplete: tuple[int, ...]
+    ) -> Architecture:
         """Collect what the networks are made of."""
 
     @abstractmethod
-    def _build(
-        self,
-        architecture: Architecture,
-        start: PrincipalComponents,
-        generator: torch.Generator,
-    ) -> Autoencoder:
+    def _build(self, generator: torch.Generator) -> Autoencoder:
         """Make the model at its start, in double precision on the CPU."""
 
     @abstractmethod
@@ -192,108 +195,159 @@ class BaseAutoencoder(
         """Set the fitted attributes that are computed from the trained model."""
 
     @abstractmethod
-    def _draw(self, module: Any, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Draw new scaled rows."""
+    def _draw_codes(
+        self, module: Any, n_samples: int, generator: torch.Generator
+    ) -> Tensor:
+        """Draw new codes."""
+
+    @abstractmethod
+    def _draw_rows(
+        self, module: Any, codes: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Draw the scaled row of each code."""
+
+    @abstractmethod
+    def _log_chance(self, module: Any, codes: Tensor, cells: Cells) -> Tensor:
+        """Log-density of one row's seen cells given each code."""
 
     # ------------------------------------------------------------- steps of fit
 
     def _check_input(
         self, X: Any, sample_weight: Any, X_val: Any
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        with explain_text(X):
-            array = validate_data(
-                self,
-                X,
-                dtype=FLOATS,
-                ensure_min_samples=2,
-                reset=not self._continues(),
-            )
+        continues = self._continues()
+        if not continues:
+            self._reader = TableReader(self.categorical_features).fit(X)
+        table = self._read(X, reset=not continues, ensure_min_samples=2)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
-                sample_weight, array, dtype=np.float64, ensure_non_negative=True
+                sample_weight, table, dtype=np.float64, ensure_non_negative=True
             )
             if (n_weighted := np.count_nonzero(sample_weight)) < 2:
                 raise ValueError(
                     f"got {n_weighted} row with a sample_weight above zero, but "
                     "expected at least 2."
                 )
-        if X_val is not None:
-            with explain_text(X_val):
-                X_val = validate_data(self, X_val, dtype=FLOATS, reset=False)
-        return array, sample_weight, X_val
+            if not continues:
+                self._reader.keep_levels(table, sample_weight > 0)
+        if not continues and self._reader.is_typed(X, table):
+            self._reader.remember_dtypes(X, table)
+        return table, sample_weight, None if X_val is None else self._read(X_val)
+
+    def _read(self, X: Any, *, reset: bool = False, **checks: Any) -> np.ndarray:
+        """Validate a table; return its numbers and level codes, NaN where missing."""
+        reader = self._reader
+        checks |= {"dtype": FLOATS, "ensure_all_finite": "allow-nan"}
+        if as_frame(X) is None and reader.is_numeric:
+            with explain_text():
+                return validate_data(self, X, reset=reset, **checks)
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        reader.check_dtypes(X)
+        if reader.is_numeric:
+            return validate_data(self, X, reset=reset, **checks)
+        if reset:
+            reader.learn_levels(X)
+        return check_array(reader.read(X), **checks)
 
     def _continues(self) -> bool:
         return bool(self.warm_start) and hasattr(self, "_weights")
 
-    def _make_scaler(
-        self, X: np.ndarray, sample_weight: np.ndarray | None
-    ) -> ColumnScaler:
+    def _fit_encoder(self, table: np.ndarray, weight: np.ndarray | None) -> None:
+        """Learn how the table is encoded, and the linear model of what comes out."""
+        if not self._continues():
+            kinds = self._kinds()
+            scalings = [self._scaling_of(kind) for kind in kinds]
+            self._encoder = TableEncoder(kinds, scalings).fit(table, weight)
+        encoded, seen = self._encoder.encode(table)
+        self._encoder.check_range(table, encoded)
         if self._continues():
-            return self._scaler
-        scaling = self.scaling
-        if scaling == "auto":
-            unit_interval = self._loss_class().expects_unit_interval
-            scaling = "minmax" if unit_interval else "standard"
-        return ColumnScaler(scaling).fit(X, sample_weight)
-
-    def _check_range(self, encoded: np.ndarray) -> None:
-        low, high = encoded.min(), encoded.max()
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise ValueError(
-                f"got columns that overflow {encoded.dtype} with "
-                f"scaling={self.scaling!r}; divide them by a constant first."
-            )
-        unit_interval = low >= -1e-6 and high <= 1 + 1e-6
-        if self._loss_class().expects_unit_interval and not unit_interval:
-            raise ValueError(
-                f"got values from {low:.3g} to {high:.3g} with "
-                f"scaling={self.scaling!r}, but a binary likelihood expects values in "
-                "[0, 1]: set scaling='minmax' or scaling='auto'."
+            self._check_design()
+            return
+        incomplete: tuple[int, ...] = ()
+        if seen is not None:
+            incomplete = tuple(np.flatnonzero(~seen.all(axis=0)).tolist())
+        self._fitted_architecture = self._design(self._encoder.blocks_, incomplete)
+        n_components = self._fitted_architecture.n_components
+        if seen is None:
+            self._principal = principal_components(encoded, n_components, weight)
+        else:
+            self._principal = principal_components_of_seen(
+                encoded, self._encoder.columns_of(seen), n_components, weight
             )
 
-    def _start(
-        self,
-        architecture: Architecture,
-        encoded: np.ndarray,
-        sample_weight: np.ndarray | None,
-        seed: int,
-    ) -> Autoencoder:
+    def _check_design(self) -> None:
+        earlier = self._fitted_architecture
+        design = self._design(self._encoder.blocks_, earlier.incomplete)
+        if design != earlier:
+            raise ValueError(
+                "got warm_start=True, but expected the networks of the earlier fit:"
+                f" {design.differences(earlier)}."
+            )
+
+    def _kinds(self) -> list[str]:
+        """Name the kind of every column: categorical, or what its numbers are."""
+        wanted = self._numeric_kinds()
+        default = wanted.pop("")
+        names = list(getattr(self, "feature_names_in_", range(self.n_features_in_)))
+        kinds = [default] * self.n_features_in_
+        for column, kind in wanted.items():
+            if column not in names:
+                raise ValueError(
+                    f"got likelihood={wanted!r} with a column {column!r}, but expected "
+                    f"one of {names}."
+                )
+            feature = names.index(column)
+            if self._reader.categorical_[feature]:
+                raise ValueError(
+                    f"got likelihood={wanted!r} for the categorical column {column!r}, "
+                    "but expected columns of numbers."
+                )
+            kinds[feature] = kind
+        for feature in np.flatnonzero(self._reader.categorical_).tolist():
+            kinds[feature] = "categorical"
+        return kinds
+
+    def _start(self, seed: int) -> Autoencoder:
         """Make the model that training starts from: at PCA, or where it last ended."""
         if self._continues():
-            if architecture != self._fitted_architecture:
-                raise ValueError(
-                    "got warm_start=True, but expected the networks of the earlier fit:"
-                    f" {architecture.differences(self._fitted_architecture)}."
-                )
             return self._rebuild()
-        start = principal_components(encoded, architecture.n_components, sample_weight)
-        generator = make_generator(seed, torch.device("cpu"))
-        return self._build(architecture, start, generator).double()
+        return self._build(make_generator(seed, torch.device("cpu"))).double()
 
     def _rows(
         self,
-        encoded: np.ndarray,
-        sample_weight: np.ndarray | None,
-        encoded_val: np.ndarray | None,
+        table: np.ndarray,
+        weight: np.ndarray | None,
+        table_val: np.ndarray | None,
         device: torch.device,
         seed: int,
     ) -> tuple[Rows, Rows]:
         """Put the table on the device; return rows to learn from and rows to judge."""
-        matrix = to_tensor(encoded, device, torch.float32)
-        weight = None
-        if sample_weight is not None:
-            weight = to_tensor(sample_weight, device, torch.float32)
-        if encoded_val is None:
-            return split_rows(matrix, weight, self.validation_fraction, seed)
-        judges = to_tensor(encoded_val, device, torch.float32)
-        return Rows.all_of(matrix, weight), Rows.all_of(judges)
+
+        def to_device(array: np.ndarray) -> Tensor:
+            return to_tensor(array, device, torch.float32)
+
+        cells = self._cells(table).map(to_device)
+        weights = None if weight is None else to_device(weight)
+        if table_val is None:
+            return split_rows(cells, weights, self.validation_fraction, seed)
+        judges = self._cells(table_val).map(to_device)
+        return Rows.all_of(cells, weights), Rows.all_of(judges)
+
+    def _cells(self, table: np.ndarray) -> Cells:
+        """Encode rows, and fill holes with what the linear model expects there."""
+        values, seen = self._encoder.encode(table)
+        if seen is None:
+            return Cells(values)
+        linear = self._principal.probabilistic()
+        known = linear.given(values, self._encoder.columns_of(seen))
+        return Cells(known.filled.astype(values.dtype), seen.astype(values.dtype))
 
     def _train(
         self, objective: Objective, rows: Rows, judges: Rows, progress: Progress
     ) -> History:
         seed_dropout(objective.module, objective.generator)
         penalised = network_weights(objective.module)
-        held_out = judges.matrix is not rows.matrix or self.validation_fraction
+        held_out = judges.cells is not rows.cells or self.validation_fraction
         return Training(
             objective,
             rows,
@@ -304,17 +358,8 @@ class BaseAutoencoder(
             **{name: getattr(self, name) for name in TRAINING_PARAMETERS},
         ).run()
 
-    def _keep(
-        self,
-        start: Autoencoder,
-        module: Autoencoder,
-        history: History,
-        architecture: Architecture,
-        scaler: ColumnScaler,
-        device: torch.device,
-    ) -> None:
+    def _keep(self, best: Autoencoder, history: History, device: torch.device) -> None:
         """Set the fitted attributes that every model has."""
-        best = module if history.best_epoch else start
         curves = [history.loss_curve, history.validation_curve]
         if self._continues():
             earlier = [self.loss_curve_, self.validation_curve_]
@@ -322,8 +367,6 @@ class BaseAutoencoder(
         self._weights = {
             name: to_numpy(tensor).copy() for name, tensor in best.state_dict().items()
         }
-        self._fitted_architecture = architecture
-        self._scaler = scaler
         self._device_name = str(device)
         self._modules: dict[Any, Autoencoder] = {}
         self.loss_curve_, self.validation_curve_ = map(np.array, curves)
@@ -332,20 +375,40 @@ class BaseAutoencoder(
         self.best_loss_ = history.best_loss
         self.start_loss_ = history.start_loss
 
+    def _remember_holes(self, module: Any, rows: Rows, seed: int) -> None:
+        """Keep codes of training rows with their patterns of missing cells."""
+        self._holes: tuple[np.ndarray, np.ndarray] | None = None
+        if rows.cells.seen is None:
+            return
+        with torch.no_grad():
+            cells = rows.first(SUMMARY_ROWS)
+            codes = to_numpy(self._typical_codes(module, cells, seed))
+        holes = np.zeros((len(codes), self.n_features_in_), dtype=bool)
+        holes[:, self._encoder.order_] = to_numpy(cells.seen) == 0
+        self._holes = codes, holes
+
+    def _typical_codes(self, module: Any, cells: Cells, seed: int) -> Tensor:
+        """Return a code for each row that the model might have drawn it from."""
+        return module.code(cells)
+
     # ------------------------------------------------------------ fitted models
 
     def _rebuild(self) -> Autoencoder:
         """Make the fitted model anew, in double precision on the CPU."""
-        architecture = self._fitted_architecture
-        blank = PrincipalComponents.blank(
-            architecture.n_features, architecture.n_components
-        )
         cpu = torch.device("cpu")
-        with _users_randomness(architecture, 0, cpu):
-            module = self._build(architecture, blank, make_generator(0, cpu)).double()
+        with self._users_randomness(0, cpu):
+            module = self._build(make_generator(0, cpu)).double()
         state = {name: torch.tensor(array) for name, array in self._weights.items()}
         module.load_state_dict(state)
         return module.eval()
+
+    def _users_randomness(
+        self, seed: int, device: torch.device
+    ) -> AbstractContextManager[None]:
+        """Make modules that the user brought repeatable; skae's own need no care."""
+        design = self._fitted_architecture
+        own = design.encoder is None and design.decoder is None
+        return nullcontext() if own else seeded_globally(seed, device)
 
     def _module(self, dtype: torch.dtype) -> Autoencoder:
         """Return the fitted model in a precision on the device, made once."""
@@ -387,6 +450,8 @@ class BaseAutoencoder(
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
         return tags
 
     # ------------------------------------------------------------- public verbs
@@ -417,7 +482,9 @@ class BaseAutoencoder(
         Returns
         -------
         rows : ndarray or dataframe of shape (n_samples, n_features)
-            A dataframe where `set_output` asked for one.
+            A dataframe like that of the fit, with its dtypes and levels, if it had
+            columns of levels or missing cells, or where `set_output` asked for one. The
+            likeliest level stands for its column.
 
         Raises
         ------
@@ -431,11 +498,38 @@ class BaseAutoencoder(
                 f"got codes of shape {codes.shape}, but expected "
                 f"{self._n_features_out} columns, the n_components of the fit."
             )
-        rows = self._map(codes, _decode, finish=self._scaler.decode)
+        rows = self._map(codes, _decode, finish=self._encoder.decode)
         return self._as_table(rows, X)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
+    def impute(self, X: Any) -> Any:
+        """Fill the missing cells of a table with their reconstruction.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The table, with the columns of the fit; NaN, None and NA are missing.
+
+        Returns
+        -------
+        filled : array or dataframe of shape (n_samples, n_features)
+            The same table in the same container: seen cells are as they were, bit for
+            bit. A column that was all missing in the fit stays as it is.
+        """
+        check_is_fitted(self)
+        return self._fill(X, self._read(X), self._reconstruct)
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        given: Mapping[Any, Any] | None = None,
+        missing: bool = False,
+    ) -> Any:
         """Draw new rows that resemble the table that was fitted.
+
+        Numbers stay within the range of the fit, and in a table with categorical
+        columns or missing cells they have the decimals and dtypes of the fit.
 
         Parameters
         ----------
@@ -443,57 +537,124 @@ class BaseAutoencoder(
             Number of rows.
         random_state : int, RandomState instance or None, default=None
             An int makes the draw repeatable; None draws anew each time.
+        given : dict of column to value, default=None
+            Values that all rows shall have, such as ``{"sex": "female"}``; columns by
+            name, or by index where there are no names. The codes are drawn by
+            importance resampling.
+        missing : bool, default=False
+            Whether cells are missing as they are in the table: a row takes the holes
+            of the training row whose code is nearest to its own. By default rows are
+            whole.
 
         Returns
         -------
         rows : ndarray or dataframe of shape (n_samples, n_features)
-            In the units of the table; a dataframe where `set_output` asked for one.
+            In the units of the table. A dataframe like that of the fit if it had
+            categorical columns or missing cells, or where `set_output` asked for one.
 
         Raises
         ------
         ValueError
-            If `n_samples` is not a positive integer.
+            If `n_samples` is not a positive integer, if `given` names a column or a
+            level that the fit did not have, or if so few draws of the code agree with
+            `given` that rows drawn from them could not be trusted.
         """
         check_is_fitted(self)
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(
                 f"got n_samples={n_samples!r}, but expected an integer of at least 1."
             )
-        module = self._module(widest_dtype(np.float64, self.device_))
+        fixed = None if given is None else self._given_row(given)
         seed = derive_seeds(random_state, "sample")["sample"]
-        generator = make_generator(seed, self.device_)
-        with torch.no_grad():
-            parts = [
-                to_numpy(self._draw(module, len(range(n_samples)[rows]), generator))
-                for rows in gen_batches(n_samples, self._chunk_rows())
-            ]
-        encoded = np.concatenate(parts).astype(np.float64, copy=False)
-        return self._as_table(self._scaler.decode(encoded))
+        codes, encoded = self._draw(n_samples, fixed, seed)
+        rows = self._encoder.decode(encoded, np.random.default_rng(seed))
+        whole = self._reader.template_ is not None
+        rows = self._encoder.within_range(rows, whole=whole)
+        if fixed is not None:
+            rows = np.where(np.isnan(fixed), rows, fixed)
+        if missing and self._holes is not None:
+            nearest = pairwise_distances_argmin(codes, self._holes[0])
+            rows[self._holes[1][nearest]] = np.nan
+        return self._as_table(rows)
 
     # ------------------------------------------------------------------- helpers
+
+    def _given_row(self, given: Mapping[Any, Any]) -> np.ndarray:
+        """Write given values as a row of numbers and level codes, NaN elsewhere."""
+        names = list(getattr(self, "feature_names_in_", range(self.n_features_in_)))
+        row = np.full((1, len(names)), np.nan)
+        for column, value in given.items():
+            if column not in names:
+                raise ValueError(
+                    f"got given={dict(given)!r} with a column {column!r}, but expected "
+                    f"one of {names}."
+                )
+            feature = names.index(column)
+            row[0, feature] = self._reader.code_of(feature, column, value)
+        return row
+
+    def _draw(
+        self, n_samples: int, fixed: np.ndarray | None, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw codes and the encoded rows that they stand for."""
+        module = self._module(widest_dtype(np.dtype(np.float64), self.device_))
+        generator = make_generator(seed, self.device_)
+        with torch.no_grad():
+            if fixed is None:
+                codes = self._draw_codes(module, n_samples, generator)
+            else:
+                like = next(module.parameters())
+                cells = self._cells(fixed).map(
+                    lambda a: to_tensor(a, like.device, like.dtype)
+                )
+                codes = codes_given(self, module, cells, n_samples, generator)
+            rows = [
+                to_numpy(self._draw_rows(module, part, generator))
+                for part in codes.split(self._chunk_rows())
+            ]
+        return to_numpy(codes), np.concatenate(rows).astype(np.float64, copy=False)
+
+    def _propose(
+        self, module: Any, cells: Cells, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draw codes, and the logarithms of their weights given one row's cells."""
+        codes = self._draw_codes(module, PROPOSALS, generator)
+        return codes, self._log_chance(module, codes, cells)
+
+    def _fill(
+        self, X: Any, table: np.ndarray, complete: Callable[[np.ndarray], np.ndarray]
+    ) -> Any:
+        """Return `X` with its missing cells taken from completed rows."""
+        rows = np.isnan(table).any(axis=1)
+        whole = np.full(table.shape, np.nan)
+        if rows.any():
+            whole[rows] = complete(table[rows])
+        return self._reader.fill(X, whole)
+
+    def _reconstruct(self, table: np.ndarray) -> np.ndarray:
+        """Return rows of the table as the model reconstructs them."""
+
+        def reconstruction(module: Autoencoder, cells: Cells) -> Tensor:
+            return module.reconstruction(module.code(cells))
+
+        rows = self._map(
+            table, reconstruction, self._cells, finish=self._encoder.decode
+        )
+        return self._encoder.within_range(rows, whole=False)
 
     def _map_table(
         self,
         X: Any,
-        function: Callable[[Any, Tensor], Tensor],
+        function: Callable[[Any, Cells], Tensor],
         chunk_rows: int | None = None,
     ) -> np.ndarray:
-        """Validate new rows and apply a function of the model to them, scaled."""
+        """Validate new rows and apply a function of the model to them, encoded."""
         check_is_fitted(self)
-        with explain_text(X):
-            rows = validate_data(self, X, dtype=FLOATS, reset=False)
-        device = self.device_
-        constants = [
-            to_tensor(array, device, widest_dtype(rows.dtype, device))
-            for array in self._scaler.constants(rows.dtype)
-        ]
-
-        def of_scaled(module: Autoencoder, chunk: Tensor) -> Tensor:
-            return function(module, standardise(chunk, *constants))
-
-        return self._map(rows, of_scaled, chunk_rows=chunk_rows)
+        return self._map(self._read(X), function, self._cells, chunk_rows=chunk_rows)
 
     def _as_table(self, rows: np.ndarray, original: Any = None) -> Any:
+        if self._reader.template_ is not None:
+            return self._reader.write(rows, original)
         names = getattr(self, "feature_names_in_", None)
         if names is None:
             names = np.array([f"x{i}" for i in range(rows.shape[1])], dtype=object)
@@ -506,21 +667,26 @@ class BaseAutoencoder(
     def _map(
         self,
         rows: np.ndarray,
-        function: Callable[[Any, Tensor], Tensor],
+        function: Callable[[Any, Any], Tensor],
+        prepare: Callable[[Any], Cells] = Cells,
         *,
         finish: Callable[[np.ndarray], np.ndarray] = np.asarray,
         chunk_rows: int | None = None,
     ) -> np.ndarray:
-        """Apply a function of the model to rows, a chunk at a time, in their dtype."""
+        """Apply a function of the model to rows, a chunk at a time, in their dtype.
+
+        The function gets at most `chunk_rows` of the rows that were prepared together.
+        """
         device = self.device_
         dtype = widest_dtype(rows.dtype, device)
         module = self._module(dtype)
-        parts = gen_batches(len(rows), chunk_rows or self._chunk_rows())
         result = np.empty(0)
         with torch.inference_mode():
-            for part in parts:
-                chunk = to_tensor(rows[part], device, dtype)
-                output = finish(to_numpy(function(module, chunk)))
+            for part in gen_batches(len(rows), self._chunk_rows()):
+                cells = prepare(rows[part]).map(lambda a: to_tensor(a, device, dtype))
+                pieces = cells.split(chunk_rows or len(cells))
+                parts = [to_numpy(function(module, piece)) for piece in pieces]
+                output = finish(parts[0] if len(parts) == 1 else np.concatenate(parts))
                 if part.start == 0:
                     result = np.empty((len(rows), *output.shape[1:]), rows.dtype)
                 result[part] = output
@@ -541,20 +707,12 @@ TRAINING_PARAMETERS = (
 )
 
 
-def _code(module: Autoencoder, encoded: Tensor) -> Tensor:
-    return module.code(encoded)
+def _code(module: Autoencoder, cells: Cells) -> Tensor:
+    return module.code(cells)
 
 
-def _decode(module: Autoencoder, codes: Tensor) -> Tensor:
-    return module.reconstruction(codes)
-
-
-def _users_randomness(
-    architecture: Architecture, seed: int, device: torch.device
-) -> AbstractContextManager[None]:
-    """Make modules that the user brought repeatable; skae's own need no such care."""
-    own = architecture.encoder is None and architecture.decoder is None
-    return nullcontext() if own else seeded_globally(seed, device)
+def _decode(module: Autoencoder, codes: Cells) -> Tensor:
+    return module.reconstruction(codes.values)
 
 
 @contextmanager

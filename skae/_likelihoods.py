@@ -1,37 +1,174 @@
-"""Losses of the autoencoder and likelihoods of the VAE, row by row.
+"""What the decoder's output stands for: losses and likelihoods, cell by cell.
 
-Both take the decoder's raw output. A loss is the mean over the columns of a row, so
-that it does not grow with the width of the table; a log-likelihood is the sum, as a
-density demands.
+A cell is one column of the table in one row, be it one number of the matrix or the
+indicators of all levels. The loss of a row is the mean over its seen cells, so that it
+does not grow with the width of the table; a log-likelihood is the sum, as a density
+demands.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ._table import Block
+
+RAREST = 0.01  # chance or rate that keeps a start at rare values trainable
+SMALLEST_NOISE = 1e-6  # of a reconstruction, in scaled units, and chance of a level
+LARGEST_LOG_RATE = 30.0  # keeps the exponential of an output finite
+LARGEST_LOG_SIZE = 9.0  # beyond, a negative binomial is Poisson and lgamma inexact
 
 
 class Output(nn.Module):
     """What the decoder's output stands for: here the mean itself."""
 
     expects_unit_interval = False
+    is_gaussian = False
+
+    @abstractmethod
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
+        """Loss or log-likelihood of each cell, of shape (..., n_features)."""
 
     def mean(self, output: Tensor) -> Tensor:
         """Return the reconstruction, in scaled units."""
         return output
 
-    @staticmethod
-    def tangent(mean: Tensor) -> tuple[Tensor, Tensor]:
+    def variance(self, output: Tensor) -> Tensor:
+        """Variance around the reconstruction, where a likelihood says it."""
+        return torch.zeros_like(output)
+
+    def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw one scaled row per row of `output`."""
+        return self.mean(output)
+
+    def log_chance(self, output: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+        """Log-density of cells around a reconstruction that a loss was fitted for.
+
+        `noise` is the standard deviation of each column's residuals.
+        """
+        noise = noise.clamp(min=SMALLEST_NOISE)
+        deviation = (x - self.mean(output)) / noise
+        return -0.5 * deviation.square() - noise.log()
+
+    def tangent(self, mean: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output that stands for `mean`, and its slope there.
 
         A linear decoder around `mean` is, to first order, that output plus the slope
         times the deviation.
         """
         return mean, torch.ones_like(mean)
+
+    def row_mean(self, output: Tensor, x: Tensor, seen: Tensor | None) -> Tensor:
+        """Average over the seen cells of each row; zero where none is."""
+        cells = self.per_cell(output, x)
+        if seen is None:
+            return cells.mean(dim=-1)
+        return (cells * seen).sum(dim=-1) / seen.sum(dim=-1).clamp(min=1)
+
+    def row_sum(self, output: Tensor, x: Tensor, seen: Tensor | None) -> Tensor:
+        """Sum over the seen cells of each row."""
+        cells = self.per_cell(output, x)
+        return (cells if seen is None else cells * seen).sum(dim=-1)
+
+
+class Units(nn.Module):
+    """Raw values behind the standardised ones that the matrix holds.
+
+    Parameters
+    ----------
+    centre, scale : Tensor of shape (n_columns,)
+        raw = scale * x + centre.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, centre: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("centre", centre.clone())
+        self.register_buffer("scale", scale.clone())
+
+    def raw(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.centre, x, self.scale)
+
+    def standardised(self, raw: Tensor) -> Tensor:
+        return (raw - self.centre) / self.scale
+
+
+class Standardised(Units, Output):
+    """A loss or likelihood of the raw values."""
+
+
+class Levels(Units):
+    """Indicators of categorical columns, which may have different numbers of levels."""
+
+    membership: Tensor
+    place: Tensor
+    padding: Tensor
+
+    def __init__(self, widths: Sequence[int], centre: Tensor, scale: Tensor) -> None:
+        super().__init__(centre, scale)
+        self.shape = len(widths), max(widths)
+        self.has_padding = min(widths) < max(widths)
+        column = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))
+        place = torch.cat([torch.arange(width) for width in widths])
+        place = place + column * max(widths)
+        padding = torch.full((math.prod(self.shape),), len(column))
+        padding[place] = torch.arange(len(column))
+        membership = functional.one_hot(column).to(centre.dtype)
+        self.register_buffer("membership", membership, persistent=False)
+        self.register_buffer("place", place, persistent=False)
+        self.register_buffer("padding", padding, persistent=False)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over the indicators of each column."""
+        return values @ self.membership
+
+    def padded(self, values: Tensor) -> Tensor:
+        """Lay the columns below each other, with -inf where one ends early."""
+        if self.has_padding:
+            end = values.new_full((*values.shape[:-1], 1), -torch.inf)
+            values = torch.cat([values, end], dim=-1).index_select(-1, self.padding)
+        return values.unflatten(-1, self.shape)
+
+    def unpadded(self, values: Tensor) -> Tensor:
+        values = values.flatten(-2)
+        return values.index_select(-1, self.place) if self.has_padding else values
+
+    def draw(self, chances: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw one level per column, as standardised indicators."""
+        flat = self.padded(chances).clamp(min=0).reshape(-1, self.shape[1])
+        drawn = torch.multinomial(flat, 1, generator=generator)
+        indicators = torch.zeros_like(flat).scatter_(1, drawn, 1.0)
+        indicators = indicators.reshape(*chances.shape[:-1], *self.shape)
+        return self.standardised(self.unpadded(indicators))
+
+
+class SquaredError(Output):
+    """(x̂ - x)², minus the log-likelihood of a Gaussian up to constants."""
+
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
+        return (output - x).square()
+
+
+class AbsoluteError(Output):
+    """abs(x̂ - x), the loss of the conditional median."""
+
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
+        return (output - x).abs()
+
+
+class Huber(Output):
+    """Squared up to one scaled unit, linear beyond: outlying cells pull less."""
+
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
+        return functional.huber_loss(output, x, reduction="none")
 
 
 class Logits(Output):
@@ -42,52 +179,73 @@ class Logits(Output):
     def mean(self, output: Tensor) -> Tensor:
         return torch.sigmoid(output)
 
-    @staticmethod
-    def tangent(mean: Tensor) -> tuple[Tensor, Tensor]:
-        inner = mean.clamp(0.01, 0.99)  # keeps a start at rare values trainable
+    def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.bernoulli(torch.sigmoid(output), generator=generator)
+
+    def tangent(self, mean: Tensor) -> tuple[Tensor, Tensor]:
+        inner = mean.clamp(RAREST, 1 - RAREST)
         return inner.logit(), 1 / (inner * (1 - inner))
 
 
-class Loss(Output):
-    """What a reconstruction costs: the mean over a row's cells."""
-
-    @abstractmethod
-    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
-        """Loss of every cell, of the shape of `x`."""
-
-    def forward(self, output: Tensor, x: Tensor) -> Tensor:
-        return self.per_cell(output, x).mean(dim=-1)
-
-
-class SquaredError(Loss):
-    """(x̂ - x)², minus the log-likelihood of a Gaussian up to constants."""
-
-    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
-        return (output - x).square()
-
-
-class AbsoluteError(Loss):
-    """abs(x̂ - x), the loss of the conditional median."""
-
-    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
-        return (output - x).abs()
-
-
-class Huber(Loss):
-    """Squared up to one scaled unit, linear beyond: outlying cells pull less."""
-
-    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
-        return functional.huber_loss(output, x, reduction="none")
-
-
-class BinaryCrossEntropy(Logits, Loss):
+class BinaryCrossEntropy(Logits):
     """-x log p - (1 - x) log(1 - p), p the logistic sigmoid of the output."""
 
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(output, x, reduction="none")
 
+    def log_chance(self, output: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+        return -self.per_cell(output, x)
 
-LOSSES: dict[str, type[Loss]] = {
+
+class SquaredErrorOfBinary(Standardised):
+    """Squared error of the standardised indicator of two levels."""
+
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
+        return (output - x).square()
+
+    def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        chance = self.raw(output).clamp(0, 1)
+        return self.standardised(torch.bernoulli(chance, generator=generator))
+
+    def log_chance(self, output: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+        chance = self.raw(output).clamp(SMALLEST_NOISE, 1 - SMALLEST_NOISE)
+        x = self.raw(x)
+        return x * chance.log() + (1 - x) * (1 - chance).log()
+
+
+class SquaredErrorOfLevels(Output):
+    """Squared error over the indicators of each categorical column (Brier's score).
+
+    Indicators of a column have a total variance of one, so that a column weighs as much
+    as a number does, however many levels it has. The best output is the conditional
+    probability of each level, and linear principal components remain the start.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Indicators of each column.
+    centre, scale : Tensor of shape (n_indicators,)
+        Of the standardised indicators.
+    """
+
+    def __init__(self, widths: Sequence[int], centre: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.levels = Levels(widths, centre, scale)
+
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
+        return self.levels.sum((output - x).square())
+
+    def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        chances = self.levels.raw(output).clamp(min=SMALLEST_NOISE)
+        return self.levels.draw(chances, generator)
+
+    def log_chance(self, output: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+        chances = self.levels.raw(output).clamp(min=SMALLEST_NOISE)
+        chosen = self.levels.sum(chances * self.levels.raw(x))
+        return chosen.log() - self.levels.sum(chances).log()
+
+
+LOSSES: dict[str, type[Output]] = {
     "squared_error": SquaredError,
     "absolute_error": AbsoluteError,
     "huber": Huber,
@@ -95,19 +253,7 @@ LOSSES: dict[str, type[Loss]] = {
 }
 
 
-class Likelihood(Output):
-    """The density p(x | z) of a row, given the decoder's output for z."""
-
-    @abstractmethod
-    def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
-        """Log-density of each row, summed over the columns, in nats."""
-
-    @abstractmethod
-    def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw one row per row of `output`."""
-
-
-class LearnedNoise(Likelihood):
+class LearnedNoise(Output):
     """Independent noise around the output, of one learned spread per column.
 
     Parameters
@@ -134,10 +280,16 @@ class LearnedNoise(Likelihood):
 class Gaussian(LearnedNoise):
     """Gaussian noise; the spread is its standard deviation."""
 
-    def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+    is_gaussian = True
+
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
         spread = self.spread()
-        constant = spread.log().sum() + 0.5 * math.log(2 * math.pi) * x.shape[-1]
-        return -0.5 * ((x - output) / spread).square().sum(dim=-1) - constant
+        constant = -spread.log() - 0.5 * math.log(2 * math.pi)
+        deviation = (x - output) / spread
+        return torch.addcmul(constant, deviation, deviation, value=-0.5)
+
+    def variance(self, output: Tensor) -> Tensor:
+        return self.spread().square().expand_as(output)
 
     def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
         return output + self.spread() * standard_normal(output, generator)
@@ -146,9 +298,12 @@ class Gaussian(LearnedNoise):
 class Laplace(LearnedNoise):
     """Laplace noise, of heavier tails; the spread is its mean absolute deviation."""
 
-    def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
         spread = self.spread()
-        return -((x - output).abs() / spread + (2 * spread).log()).sum(dim=-1)
+        return -((x - output).abs() / spread + (2 * spread).log())
+
+    def variance(self, output: Tensor) -> Tensor:
+        return 2 * self.spread().square().expand_as(output)
 
     def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
         exponential = torch.empty_like(output).exponential_(generator=generator)
@@ -156,21 +311,197 @@ class Laplace(LearnedNoise):
         return output + self.spread() * sign * exponential
 
 
-class Bernoulli(Logits, Likelihood):
+class Bernoulli(Logits):
     """Independent binary columns; fractions in [0, 1] count as shares of ones."""
 
-    def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
         # log sigmoid(o) = -softplus(-o) and log(1 - sigmoid(o)) = -o - softplus(-o)
-        return ((x - 1) * output - functional.softplus(-output)).sum(dim=-1)
+        return (x - 1) * output - functional.softplus(-output)
+
+
+class Binary(Standardised):
+    """Columns of two levels: Bernoulli, the output being a logit."""
+
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
+        return (self.raw(x) - 1) * output - functional.softplus(-output)
+
+    def mean(self, output: Tensor) -> Tensor:
+        return self.standardised(torch.sigmoid(output))
 
     def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.bernoulli(torch.sigmoid(output), generator=generator)
+        drawn = torch.bernoulli(torch.sigmoid(output), generator=generator)
+        return self.standardised(drawn)
+
+    def tangent(self, mean: Tensor) -> tuple[Tensor, Tensor]:
+        inner = self.raw(mean).clamp(RAREST, 1 - RAREST)
+        return inner.logit(), self.scale / (inner * (1 - inner))
 
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {
+class Counts(Standardised):
+    """Counts with the logarithm of their rate as output."""
+
+    def mean(self, output: Tensor) -> Tensor:
+        return self.standardised(self.rate(output))
+
+    def rate(self, output: Tensor) -> Tensor:
+        return output.clamp(max=LARGEST_LOG_RATE).exp()
+
+    def tangent(self, mean: Tensor) -> tuple[Tensor, Tensor]:
+        rate = self.raw(mean).clamp(min=RAREST)
+        return rate.log(), self.scale / rate
+
+
+class Poisson(Counts):
+    """Poisson counts: variance and mean agree."""
+
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
+        count = self.raw(x).clamp(min=0)  # holes are filled with any number
+        log_rate = output.clamp(max=LARGEST_LOG_RATE)
+        log_density = count * log_rate - log_rate.exp() - torch.lgamma(count + 1)
+        return log_density + self.scale.log()
+
+    def variance(self, output: Tensor) -> Tensor:
+        return self.rate(output) / self.scale.square()
+
+    def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        return self.standardised(torch.poisson(self.rate(output), generator=generator))
+
+
+class NegativeBinomial(Counts):
+    """Counts of any variance above their mean, with one learned dispersion per column.
+
+    The variance is rate + rate² / r, and r is learned from 1 on.
+    """
+
+    def __init__(self, centre: Tensor, scale: Tensor) -> None:
+        super().__init__(centre, scale)
+        self.log_size = nn.Parameter(torch.zeros_like(scale))
+
+    def _log_size(self) -> Tensor:
+        return self.log_size.clamp(max=LARGEST_LOG_SIZE)
+
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
+        count, log_size = self.raw(x).clamp(min=0), self._log_size()
+        size = log_size.exp()
+        log_rate = output.clamp(max=LARGEST_LOG_RATE)
+        # log(rate + size), and what is left of rate and size as shares of it
+        log_total = torch.logaddexp(log_rate, log_size)
+        log_density = (
+            torch.lgamma(count + size) - torch.lgamma(size) - torch.lgamma(count + 1)
+        )
+        log_density = log_density + count * (log_rate - log_total)
+        return log_density + size * (log_size - log_total) + self.scale.log()
+
+    def variance(self, output: Tensor) -> Tensor:
+        rate = self.rate(output)
+        return (rate + rate.square() / self._log_size().exp()) / self.scale.square()
+
+    def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        size = self._log_size().exp().expand_as(output)
+        # torch.distributions would draw from the global generator.
+        gamma = torch._standard_gamma(size, generator) * self.rate(output) / size
+        return self.standardised(torch.poisson(gamma, generator=generator))
+
+
+class Categorical(Output):
+    """Columns of several levels: softmax over the outputs of their indicators.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Indicators of each column.
+    centre, scale : Tensor of shape (n_indicators,)
+        Of the standardised indicators.
+    """
+
+    def __init__(self, widths: Sequence[int], centre: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.levels = Levels(widths, centre, scale)
+
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
+        padded = self.levels.padded(output)
+        chosen = self.levels.sum(self.levels.raw(x) * output)
+        return chosen - padded.logsumexp(dim=-1)
+
+    def chances(self, output: Tensor) -> Tensor:
+        return self.levels.unpadded(self.levels.padded(output).softmax(dim=-1))
+
+    def mean(self, output: Tensor) -> Tensor:
+        return self.levels.standardised(self.chances(output))
+
+    def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        return self.levels.draw(self.chances(output), generator)
+
+    def tangent(self, mean: Tensor) -> tuple[Tensor, Tensor]:
+        chances = self.levels.raw(mean).clamp(min=RAREST)
+        return chances.log(), self.levels.scale / chances
+
+
+class Mixed(Output):
+    """Columns of several kinds, side by side.
+
+    Parameters
+    ----------
+    parts : sequence of (Output, int)
+        Each with its number of columns of the matrix.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Output, int]]) -> None:
+        super().__init__()
+        outputs, widths = zip(*parts, strict=True)
+        self.parts = nn.ModuleList(outputs)
+        self.widths = list(widths)
+
+    def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
+        triples = zip(self._outputs(), self._split(output), self._split(x), strict=True)
+        return torch.cat([part.per_cell(o, v) for part, o, v in triples], dim=-1)
+
+    def mean(self, output: Tensor) -> Tensor:
+        return self._join("mean", output)
+
+    def variance(self, output: Tensor) -> Tensor:
+        return self._join("variance", output)
+
+    def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        return self._join("sample", output, generator)
+
+    def tangent(self, mean: Tensor) -> tuple[Tensor, Tensor]:
+        pairs = zip(self._outputs(), self._split(mean), strict=True)
+        outputs, slopes = zip(*(p.tangent(m) for p, m in pairs), strict=True)
+        return torch.cat(outputs), torch.cat(slopes)
+
+    def log_chance(self, output: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+        parts = [self._split(tensor) for tensor in (output, x, noise)]
+        rows = zip(self._outputs(), *parts, strict=True)
+        return torch.cat([part.log_chance(*cells) for part, *cells in rows], dim=-1)
+
+    def _outputs(self) -> Iterator[Output]:
+        return iter(cast("Iterable[Output]", self.parts))
+
+    def _split(self, x: Tensor) -> tuple[Tensor, ...]:
+        return x.split(self.widths, dim=-1)
+
+    def _join(self, method: str, output: Tensor, *others: torch.Generator) -> Tensor:
+        pairs = zip(self._outputs(), self._split(output), strict=True)
+        return torch.cat([getattr(p, method)(o, *others) for p, o in pairs], dim=-1)
+
+
+def assemble(blocks: Sequence[Block], make: Callable[[Block, slice], Output]) -> Output:
+    """Make the output of each block of columns and put them side by side."""
+    parts, start = [], 0
+    for block in blocks:
+        columns = slice(start, start + block.width)
+        parts.append((make(block, columns), block.width))
+        start = columns.stop
+    return parts[0][0] if len(parts) == 1 else Mixed(parts)
+
+
+LIKELIHOODS: dict[str, type[Output]] = {
     "gaussian": Gaussian,
     "laplace": Laplace,
     "bernoulli": Bernoulli,
+    "poisson": Poisson,
+    "negative_binomial": NegativeBinomial,
 }
 
 
@@ -196,136 +527,3 @@ def gaussian_kl(
     squared = (mean - prior_mean).square() + log_variance.exp()
     log_ratio = prior_log_variance - log_variance
     return 0.5 * (log_ratio + squared / prior_log_variance.exp() - 1)
-
-
-class LinearGaussian(nn.Module):
-    """The density N(mean, W Wᵀ + σ² I) of probabilistic PCA in closed form.
-
-    Parameters
-    ----------
-    mean : Tensor of shape (n_features,)
-    projection : Tensor of shape (n_components, n_features)
-        From a centred row to the posterior mean of its code.
-    log_variances : Tensor of shape (n_components,)
-        Of the posterior.
-    loadings : Tensor of shape (n_features, n_components)
-        W.
-    noise_variance : float
-        σ².
-    """
-
-    mean: Tensor
-    projection: Tensor
-    log_variances: Tensor
-    loadings: Tensor
-    log_noise: Tensor
-
-    def __init__(
-        self,
-        mean: Tensor,
-        projection: Tensor,
-        log_variances: Tensor,
-        loadings: Tensor,
-        noise_variance: float,
-    ) -> None:
-        super().__init__()
-        self.register_buffer("mean", mean.clone())
-        self.register_buffer("projection", projection.clone())
-        self.register_buffer("log_variances", log_variances.clone())
-        self.register_buffer("loadings", loadings.clone())
-        noise = torch.tensor(noise_variance, dtype=mean.dtype)
-        self.register_buffer("log_noise", noise.log())
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each row: Bayes' rule at the posterior mean."""
-        centred = x - self.mean
-        z = functional.linear(centred, self.projection)
-        residual = centred - functional.linear(z, self.loadings)
-        exponent = residual.square().sum(dim=-1) / self.log_noise.exp()
-        exponent = exponent + z.square().sum(dim=-1) - self.log_variances.sum()
-        constant = x.shape[-1] * (self.log_noise + math.log(2 * math.pi))
-        return -0.5 * (exponent + constant)
-
-    def sample(self, n_samples: int, generator: torch.Generator) -> Tensor:
-        like = self.mean.new_empty(n_samples, self.loadings.shape[1])
-        rows = self.mean + functional.linear(
-            standard_normal(like, generator), self.loadings
-        )
-        return rows + (0.5 * self.log_noise).exp() * standard_normal(rows, generator)
-
-
-class Prior(nn.Module):
-    """A density on the codes."""
-
-    is_standard = False
-
-    def __init__(self, n_components: int) -> None:
-        super().__init__()
-        self.n_components = n_components
-
-    @abstractmethod
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of codes of shape (..., n_components), in nats."""
-
-    @abstractmethod
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of each component of the code."""
-
-    @abstractmethod
-    def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw codes of the shape (n_samples, n_components) of `like`."""
-
-
-class StandardNormal(Prior):
-    """The prior N(0, I)."""
-
-    is_standard = True
-    zeros: Tensor
-
-    def __init__(self, n_components: int) -> None:
-        super().__init__(n_components)
-        self.register_buffer("zeros", torch.zeros(n_components), persistent=False)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        return gaussian_log_prob(z, *self.moments())
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        return self.zeros, self.zeros
-
-    def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        return standard_normal(like, generator)
-
-
-class GaussianMixture(Prior):
-    """A learned mixture of diagonal Gaussians.
-
-    It starts as N(0, I) in every part, save for means of a thousandth that let the
-    parts drift apart in training (Tomczak and Welling (2018). VAE with a VampPrior).
-    """
-
-    def __init__(
-        self, n_parts: int, n_components: int, generator: torch.Generator
-    ) -> None:
-        super().__init__(n_components)
-        means = torch.empty(n_parts, n_components, dtype=torch.float64)
-        self.means = nn.Parameter(1e-3 * standard_normal(means, generator))
-        self.log_variances = nn.Parameter(torch.zeros_like(means))
-        self.logits = nn.Parameter(torch.zeros(n_parts, dtype=torch.float64))
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        parts = gaussian_log_prob(z[..., None, :], self.means, self.log_variances)
-        return (parts + self.logits.log_softmax(dim=0)).logsumexp(dim=-1)
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        share = self.logits.softmax(dim=0)[:, None]
-        mean = (share * self.means).sum(dim=0)
-        spread = (self.means - mean).square() + self.log_variances.exp()
-        return mean, (share * spread).sum(dim=0).log()
-
-    def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        shares = self.logits.softmax(dim=0)
-        part = torch.multinomial(
-            shares, len(like), replacement=True, generator=generator
-        )
-        spread = (0.5 * self.log_variances[part]).exp()
-        return self.means[part] + spread * standard_normal(like, generator)

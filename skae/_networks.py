@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._likelihoods import Likelihood, LinearGaussian, Loss, Prior
+from ._likelihoods import Output
+from ._priors import Prior
+from ._table import Block
+from ._torch import Cells
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -178,71 +181,164 @@ def network_weights(model: nn.Module) -> list[nn.Parameter]:
     ]
 
 
-class Autoencoder(nn.Module):
-    """An encoder to the code, a decoder back, and the loss that joins them."""
+def around_linear_model(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    output: Output,
+    *,
+    mean: Tensor,
+    projection: Tensor,
+    loadings: Tensor,
+    column_scales: Tensor,
+    code_scales: Tensor,
+    n_flags: int,
+    log_variances: Tensor | None = None,
+    trainable: bool = False,
+) -> tuple[LinearPath, LinearPath]:
+    """Add networks to a linear encoder and decoder.
 
-    encoder: nn.Module
-    decoder: nn.Module
-    loss: Loss | Likelihood
+    Parameters
+    ----------
+    encoder, decoder : nn.Module
+        Networks that are zero at the start of training.
+    output : Output
+        What the decoder's output stands for.
+    mean, column_scales : Tensor of shape (n_columns,)
+    projection : Tensor of shape (n_components, n_columns)
+    loadings : Tensor of shape (n_columns, n_components)
+    code_scales : Tensor of shape (n_components,)
+    n_flags : int
+        Inputs after the columns that say which cells are missing.
+    log_variances : Tensor of shape (n_components,) or None
+        Of the code, as outputs of the encoder beside the code itself.
+    trainable : bool
+        Whether training moves projection and loadings.
+    """
+    pad = nn.functional.pad
+    bias, encoder_scale = -projection @ mean, code_scales
+    if log_variances is not None:
+        bias = torch.cat([bias, log_variances])
+        encoder_scale = torch.cat([code_scales, torch.ones_like(code_scales)])
+    tangent, slope = output.tangent(mean)
+    return LinearPath(
+        pad(projection, (0, n_flags)),
+        bias,
+        encoder,
+        input_centre=pad(mean, (0, n_flags)),
+        input_scale=pad(column_scales, (0, n_flags), value=0.5),
+        output_scale=encoder_scale,
+        trainable=trainable,
+    ), LinearPath(
+        slope[:, None] * loadings,
+        tangent,
+        decoder,
+        input_centre=torch.zeros_like(code_scales),
+        input_scale=code_scales,
+        output_scale=slope * column_scales,
+        trainable=trainable,
+    )
+
+
+class Autoencoder(nn.Module):
+    """An encoder to the code, a decoder back, and the loss that joins them.
+
+    Parameters
+    ----------
+    encoder, decoder : nn.Module
+    loss : Output
+    widths : sequence of int
+        Columns of the matrix for each of the table's.
+    incomplete : sequence of int
+        Columns of the table for which the encoder is told, by an input after all
+        others, that their cell is missing.
+    """
+
+    cell: Tensor
+    incomplete: Tensor
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, loss: Loss | Likelihood
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        loss: Output,
+        widths: Sequence[int],
+        incomplete: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.loss = loss
+        cell = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))
+        self.register_buffer("cell", cell, persistent=False)
+        flagged = torch.tensor(incomplete, dtype=torch.long)
+        self.register_buffer("incomplete", flagged, persistent=False)
 
-    def code(self, rows: Tensor) -> Tensor:
-        """Compute the codes of scaled rows."""
-        return self.encoder(rows)
+    def encode(self, cells: Cells) -> Tensor:
+        """Compute the encoder's output."""
+        values = cells.values
+        if len(self.incomplete):
+            flags = values.new_zeros(len(values), len(self.incomplete))
+            if cells.seen is not None:
+                flags = 1 - cells.seen.index_select(1, self.incomplete)
+            values = torch.cat([values, flags], dim=1)
+        return self.encoder(values)
+
+    def code(self, cells: Cells) -> Tensor:
+        """Compute the codes of rows."""
+        return self.encode(cells)
 
     def reconstruction(self, codes: Tensor) -> Tensor:
         """Compute scaled rows from codes."""
         return self.loss.mean(self.decoder(codes))
 
+    def squared_errors(self, cells: Cells) -> Tensor:
+        """Squared error of each seen cell, of shape (n_rows, n_features)."""
+        errors = (self.reconstruction(self.code(cells)) - cells.values).square()
+        if self.cell[-1] + 1 < len(self.cell):
+            total = errors.new_zeros(len(errors), int(self.cell[-1]) + 1)
+            errors = total.index_add(1, self.cell, errors)
+        return errors if cells.seen is None else errors * cells.seen
+
     def forward(self, rows: Tensor) -> Tensor:
-        return self.reconstruction(self.code(rows))
+        """Reconstruct scaled rows without holes."""
+        return self.reconstruction(self.code(Cells(rows)))
 
 
 class VariationalAutoencoder(Autoencoder):
     """An autoencoder whose code is a random variable.
 
     The encoder's output is the posterior's mean and log-variance side by side, and the
-    loss is a likelihood. `anchor` is a density of rows in closed form that stands by
-    for rows far from the data.
+    loss is a likelihood.
     """
-
-    loss: Likelihood
-    prior: Prior
-    anchor: LinearGaussian | None
 
     def __init__(
         self,
         encoder: nn.Module,
         decoder: nn.Module,
-        likelihood: Likelihood,
+        likelihood: Output,
         prior: Prior,
-        anchor: LinearGaussian | None,
+        widths: Sequence[int],
+        incomplete: Sequence[int] = (),
     ) -> None:
-        super().__init__(encoder, decoder, likelihood)
+        super().__init__(encoder, decoder, likelihood, widths, incomplete)
         self.prior = prior
-        self.anchor = anchor
 
-    def posterior(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, cells: Cells) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x) for each row."""
-        mean, log_variance = self.encoder(rows).chunk(2, dim=-1)
+        mean, log_variance = self.encode(cells).chunk(2, dim=-1)
+        if cells.log_variances is not None:
+            log_variance = log_variance + cells.log_variances
         return mean, log_variance
 
-    def code(self, rows: Tensor) -> Tensor:
-        return self.posterior(rows)[0]
+    def code(self, cells: Cells) -> Tensor:
+        return self.posterior(cells)[0]
 
 
 @dataclass(frozen=True)
 class Architecture:
     """What the networks are made of, kept with the fit so that it can be rebuilt."""
 
-    n_features: int
+    blocks: tuple[Block, ...]
     n_components: int
     hidden_layer_sizes: tuple[int, ...]
     activation: str
@@ -251,10 +347,17 @@ class Architecture:
     loss: str
     encoder: ModuleFactory | None
     decoder: ModuleFactory | None
+    incomplete: tuple[int, ...] = ()
     n_prior_components: int = 0
 
     @classmethod
-    def of(cls, estimator: Any, n_features: int, **others: Any) -> Architecture:
+    def of(
+        cls,
+        estimator: Any,
+        blocks: tuple[Block, ...],
+        incomplete: tuple[int, ...],
+        **others: Any,
+    ) -> Architecture:
         """Read an estimator's parameters."""
         widths = estimator.hidden_layer_sizes
         widths = (widths,) if isinstance(widths, Integral) else tuple(widths)
@@ -264,7 +367,8 @@ class Architecture:
                 "expected positive integers."
             )
         return cls(
-            n_features=n_features,
+            blocks=blocks,
+            incomplete=incomplete,
             n_components=int(estimator.n_components),
             hidden_layer_sizes=tuple(map(int, widths)),
             activation=estimator.activation,
@@ -274,6 +378,16 @@ class Architecture:
             decoder=estimator.decoder,
             **others,
         )
+
+    @property
+    def n_columns(self) -> int:
+        """Width of the matrix that the networks see."""
+        return sum(block.width for block in self.blocks)
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs of the encoder."""
+        return self.n_columns + len(self.incomplete)
 
     def differences(self, other: Architecture) -> str:
         """Say which parameters differ from those of another architecture."""

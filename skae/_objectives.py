@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from scipy.stats import norm, qmc
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ._likelihoods import gaussian_kl, gaussian_log_prob, standard_normal
 from ._networks import Autoencoder, VariationalAutoencoder
+from ._torch import Cells
 
 VALIDATION_POINTS = 8
 DEFENCE = 0.01  # share of the start in the density of a VAE
@@ -63,20 +65,24 @@ class Reconstruction:
         if self.anneal and self.full_noise is not None:
             self.noise = self.full_noise * rate
 
-    def training_loss(self, rows: Tensor) -> Tensor:
-        code = self.module.encoder(self._corrupt(rows))
-        loss = self.module.loss(self.module.decoder(code), rows)
+    def training_loss(self, cells: Cells) -> Tensor:
+        code = self.module.code(self._corrupt(cells))
+        loss = self._loss(code, cells)
         if self.sparsity > 0:
             loss = loss + self.sparsity * code.abs().mean(dim=1)
         return loss
 
-    def validation_loss(self, rows: Tensor) -> Tensor:
+    def validation_loss(self, cells: Cells) -> Tensor:
         """Loss of clean rows, with the sparsity that training aims at."""
-        code = self.module.encoder(rows)
-        loss = self.module.loss(self.module.decoder(code), rows)
-        return loss + self.sparsity * code.abs().mean(dim=1)
+        code = self.module.code(cells)
+        return self._loss(code, cells) + self.sparsity * code.abs().mean(dim=1)
 
-    def _corrupt(self, rows: Tensor) -> Tensor:
+    def _loss(self, code: Tensor, cells: Cells) -> Tensor:
+        output = self.module.decoder(code)
+        return self.module.loss.row_mean(output, cells.values, cells.seen)
+
+    def _corrupt(self, cells: Cells) -> Cells:
+        rows = cells.values
         if self.noise is not None:
             rows = torch.addcmul(
                 rows, self.noise, standard_normal(rows, self.generator)
@@ -86,7 +92,7 @@ class Reconstruction:
                 self.masking, generator=self.generator
             )
             rows = torch.where(hidden.bool(), self.centre, rows)
-        return rows
+        return replace(cells, values=rows)
 
 
 class EvidenceBound:
@@ -128,15 +134,18 @@ class EvidenceBound:
         risen = (epoch + 1) / (self.kl_warmup + 1)
         self.beta = self.full_beta * min(1.0, risen)
 
-    def training_loss(self, rows: Tensor) -> Tensor:
-        like = rows.new_empty(self.n_particles, len(rows), self.points.shape[1])
-        return -self._bound(rows, standard_normal(like, self.generator), self.beta)
+    def training_loss(self, cells: Cells) -> Tensor:
+        like = cells.values.new_empty(
+            self.n_particles, len(cells), self.points.shape[1]
+        )
+        return -self._bound(cells, standard_normal(like, self.generator), self.beta)
 
-    def validation_loss(self, rows: Tensor) -> Tensor:
+    def validation_loss(self, cells: Cells) -> Tensor:
         """Minus the bound at full β, at the same points for every row."""
-        return -self._bound(rows, self.points.to(rows)[:, None, :], self.full_beta)
+        points = self.points.to(cells.values)[:, None, :]
+        return -self._bound(cells, points, self.full_beta)
 
-    def _bound(self, rows: Tensor, noise: Tensor, beta: float) -> Tensor:
+    def _bound(self, cells: Cells, noise: Tensor, beta: float) -> Tensor:
         """Bound the log-density of each row by draws of the code.
 
         Importance weights are those of a likelihood: other β and free bits take the
@@ -144,10 +153,10 @@ class EvidenceBound:
         """
         module = self.module
         if beta == 1 and len(noise) > 1 and self.free_bits == 0:
-            return defended(module, rows, importance_bound(module, rows, noise), beta)
-        mean, log_variance = module.posterior(rows)
+            return defended(importance_bound(module, cells, noise), cells)
+        mean, log_variance = module.posterior(cells)
         z = mean + noise * (0.5 * log_variance).exp()
-        log_likelihood = module.loss.log_prob(module.decoder(z), rows).mean(dim=0)
+        log_likelihood = log_prob(module, z, cells).mean(dim=0)
         if module.prior.is_standard:
             kl = gaussian_kl(mean, log_variance, *module.prior.moments())
             kl = kl.clamp(min=self.free_bits).sum(dim=1)
@@ -156,59 +165,94 @@ class EvidenceBound:
             kl = (log_ratio - module.prior.log_prob(z)).mean(dim=0)
             if self.free_bits > 0:
                 kl = kl.clamp(min=self.free_bits * mean.shape[1])
-        return defended(module, rows, log_likelihood - beta * kl, beta)
+        bound = log_likelihood - beta * kl
+        return defended(bound, cells) if beta == 1 else bound
 
 
-def importance_bound(
-    module: VariationalAutoencoder, rows: Tensor, noise: Tensor
-) -> Tensor:
-    """Estimate log p(x) of each row from below, by importance weights.
+def log_prob(module: VariationalAutoencoder, z: Tensor, cells: Cells) -> Tensor:
+    """Log-density of the seen cells given codes of shape (n_points, n_rows, ...)."""
+    return module.loss.row_sum(module.decoder(z), cells.values, cells.seen)
+
+
+def importance_draws(
+    module: VariationalAutoencoder, cells: Cells, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Draw codes of rows, and the logarithms of their importance weights.
 
     Parameters
     ----------
     module : VariationalAutoencoder
-    rows : Tensor of shape (n_rows, n_features)
+    cells : Cells
     noise : Tensor of shape (n_points, n_rows or 1, n_components)
         Standard normal draws of the code, before its posterior scales them.
+
+    Returns
+    -------
+    z : Tensor of shape (n_points, n_rows, n_components)
+    log_weights : Tensor of shape (n_points, n_rows)
+        log p(x, z) - log q(z | x), x being the seen cells.
     """
-    mean, log_variance = module.posterior(rows)
+    mean, log_variance = module.posterior(cells)
     z = mean + noise * (0.5 * log_variance).exp()
-    log_likelihood = module.loss.log_prob(module.decoder(z), rows)
     log_ratio = module.prior.log_prob(z) - gaussian_log_prob(z, mean, log_variance)
-    return (log_likelihood + log_ratio).logsumexp(dim=0) - math.log(len(noise))
+    return z, log_prob(module, z, cells) + log_ratio
+
+
+def importance_bound(
+    module: VariationalAutoencoder, cells: Cells, noise: Tensor
+) -> Tensor:
+    """Estimate log p(x) of each row's seen cells from below, by importance weights."""
+    _, log_weights = importance_draws(module, cells, noise)
+    return log_weights.logsumexp(dim=0) - math.log(len(noise))
+
+
+def expected_cells(
+    module: VariationalAutoencoder, cells: Cells, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every cell given the seen ones, by importance weights.
+
+    Mattei, P.-A. and Frellsen, J. (2019). MIWAE: Deep generative modelling and
+    imputation of incomplete data sets. ICML, equation 13.
+    """
+    z, log_weights = importance_draws(module, cells, noise)
+    weights = log_weights.softmax(dim=0)[:, :, None]
+    output = module.decoder(z)
+    means = module.loss.mean(output)
+    mean = (weights * means).sum(dim=0)
+    squares = module.loss.variance(output) + (means - mean).square()
+    return mean, (weights * squares).sum(dim=0)
 
 
 def log_evidence(
-    module: VariationalAutoencoder, rows: Tensor, points: Tensor
+    module: VariationalAutoencoder, cells: Cells, points: Tensor
 ) -> Tensor:
     """Estimate the log-density of each row from below, in nats.
 
     The same standard normal `points`, of shape (n_points, n_components), serve every
     row, so that the value of a row depends on nothing but the row.
     """
-    return defended(module, rows, importance_bound(module, rows, points[:, None, :]))
+    evidence = defended(importance_bound(module, cells, points[:, None, :]), cells)
+    if cells.seen is None:
+        return evidence
+    return evidence.where(cells.seen.any(dim=1), 0.0)  # of nothing, exactly
 
 
-def defended(
-    module: VariationalAutoencoder, rows: Tensor, log_density: Tensor, beta: float = 1.0
-) -> Tensor:
+def defended(log_density: Tensor, cells: Cells) -> Tensor:
     """Mix a share of the start, probabilistic PCA, into the density of the rows.
 
     A network is overconfident about rows far from those that it has seen. With a
     defensive mixture [1]_ no row falls more than ``-log(DEFENCE)`` nats below
     probabilistic PCA, and training is not bent by rows that the start explains better.
-    Where β is not one the bound is no density, and stays alone.
 
     References
     ----------
     .. [1] Hesterberg, T. (1995). Weighted average importance sampling and defensive
        mixture distributions. Technometrics 37(2), 185-194.
     """
-    if module.anchor is None or beta != 1:
+    if cells.log_density is None:
         return log_density
-    anchor = module.anchor.log_prob(rows)
     return torch.logaddexp(
-        log_density + math.log1p(-DEFENCE), anchor + math.log(DEFENCE)
+        log_density + math.log1p(-DEFENCE), cells.log_density + math.log(DEFENCE)
     )
 
 

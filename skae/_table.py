@@ -1,20 +1,20 @@
-"""A user's table to the matrix that the networks see, and back."""
+"""A table of numbers and level codes to the networks' matrix, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.utils import gen_batches
-from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 
-Rows = TypeVar("Rows", bound=Any)
-CHUNK_ROWS = 8192
+from ._scaling import ColumnScaler
+
 CANONICAL_ROWS = 10_000
 LEADING_COLUMNS = 8
+MOST_LEVELS = 30
+FEWEST_ROWS = 3  # of a level that has an indicator of its own
+UNIT_INTERVAL = {"binary_cross_entropy", "bernoulli"}
+COUNTS = {"poisson", "negative_binomial"}
 
 
 def canonical_rows(
@@ -54,132 +54,302 @@ def _order_of_rows(X: np.ndarray) -> np.ndarray:
     return np.lexsort((rank, *rows[:, :LEADING_COLUMNS].T[::-1]))
 
 
-class ColumnScaler:
-    """Bring numeric columns to one scale, and outputs back to the user's units.
-
-    A constant column is centred and left at its scale on the way in, and comes back as
-    its constant on the way out, whatever the networks say.
-
-    Parameters
-    ----------
-    scaling : {"standard", "minmax"} or None
-        Zero mean and unit variance, the range [0, 1], or the columns as they are.
+@dataclass(frozen=True)
+class Block:
+    """Columns of one kind, side by side in the matrix.
 
     Attributes
     ----------
-    centre_, scale_ : ndarray of shape (n_features,)
-        What is subtracted, and what is divided by.
-    constant_ : ndarray of bool of shape (n_features,)
-    constant_values_ : ndarray of shape (n_features,)
-        One value per column, used where the column is constant.
+    kind : str
+        "binary", "categorical", or the likelihood of numeric columns.
+    widths : tuple of int
+        Number of the matrix' columns for each of the table's columns: one, or the
+        number of levels of a categorical column.
     """
 
-    def __init__(self, scaling: str | None) -> None:
-        self.scaling = scaling
+    kind: str
+    widths: tuple[int, ...]
 
-    def fit(self, X: np.ndarray, sample_weight: np.ndarray | None) -> ColumnScaler:
-        low = X.min(axis=0).astype(np.float64)
-        high = X.max(axis=0).astype(np.float64)
-        # One rounding error of the largest value is not a variation of the column.
-        magnitude = np.maximum(np.abs(low), np.abs(high))
-        self.constant_ = high - low <= 4 * np.finfo(X.dtype).eps * magnitude
-        self.constant_values_ = low
-        if self.scaling == "standard":
-            self.centre_, self.scale_ = mean_and_deviation(X, sample_weight)
-        elif self.scaling == "minmax":
-            self.centre_, self.scale_ = low, high - low
-        else:
-            self.centre_, self.scale_ = np.zeros_like(low), np.ones_like(low)
-        self.scale_[self.constant_] = 1.0
-        if self.scaling is not None:
-            self.centre_[self.constant_] = low[self.constant_]
+    @property
+    def width(self) -> int:
+        return sum(self.widths)
+
+
+class TableEncoder:
+    """Numbers on one scale and levels as indicators, and back.
+
+    The matrix has the numeric columns first, then the columns of two levels as one
+    indicator each, then those of more levels as one indicator per level. Indicators are
+    centred, and those of one column divided by one number, so that their variances add
+    up to one: a column of fifty levels weighs as much as a number. Levels beyond the 30
+    most frequent, and those of fewer than three rows, share an indicator.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Of each column of the table: "categorical", or the likelihood of its numbers.
+    scalings : sequence of {"standard", "minmax", "quantile", None}
+        Of each column of the table; levels have none.
+
+    Attributes
+    ----------
+    blocks_ : tuple of Block
+    order_ : ndarray of int
+        The table's columns in the order of the blocks, without those that are all
+        missing or of one level.
+    centre_, scale_ : ndarray of shape (n_columns,)
+        Of the matrix' columns.
+    scaler_ : ColumnScaler
+        Of the numeric columns.
+    """
+
+    def __init__(self, kinds: Sequence[str], scalings: Sequence[str | None]) -> None:
+        self.kinds = tuple(kinds)
+        self.scalings = tuple(scalings)
+
+    def fit(self, X: np.ndarray, sample_weight: np.ndarray | None) -> TableEncoder:
+        is_level = np.array([kind == "categorical" for kind in self.kinds])
+        self.levels_ = {
+            feature: LevelEncoder(X[:, feature], sample_weight)
+            for feature in np.flatnonzero(is_level).tolist()
+        }
+        is_missing = np.isnan(X).all(axis=0)
+        by_kind: dict[str, list[int]] = {}
+        for feature, kind in enumerate(self.kinds):
+            if kind != "categorical" and not is_missing[feature]:
+                by_kind.setdefault(kind, []).append(feature)
+        self.numeric_ = np.array([f for fs in by_kind.values() for f in fs], dtype=int)
+        scaler = ColumnScaler([self.scalings[f] for f in self.numeric_])
+        self.scaler_ = scaler.fit(self._numbers(X), sample_weight)
+        two = [f for f, level in self.levels_.items() if level.width == 1]
+        many = [f for f, level in self.levels_.items() if level.width > 1]
+        self.order_ = np.r_[self.numeric_, np.array(two + many, dtype=int)]
+        widths = tuple(self.levels_[f].width for f in many)
+        blocks = [Block(kind, (1,) * len(f)) for kind, f in by_kind.items()]
+        blocks += [Block("binary", (1,) * len(two)), Block("categorical", widths)]
+        self.blocks_ = tuple(block for block in blocks if block.widths)
+        indicators = [self.levels_[f] for f in two + many]
+        self.centre_ = np.concatenate(
+            [self.scaler_.centre_, *(level.centre for level in indicators)]
+        )
+        self.scale_ = np.concatenate(
+            [self.scaler_.scale_, *(level.scale for level in indicators)]
+        )
         return self
 
-    def constants(self, dtype: np.dtype) -> tuple[np.ndarray, ...]:
-        """Return centre, its rounding error and scale in the dtype of some rows.
+    @property
+    def is_numeric(self) -> bool:
+        return not self.levels_
 
-        The rounding error keeps the digits of float32 columns that lie far from zero.
+    def encode(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Encode rows in their dtype.
+
+        Returns
+        -------
+        matrix : ndarray of shape (n_samples, n_columns)
+            Zero where a cell is missing.
+        seen : ndarray of bool of shape (n_samples, n_features) or None
+            In the order of the blocks; None where all are.
         """
-        centre = self.centre_.astype(dtype)
-        rounded_off = (self.centre_ - centre).astype(dtype)
-        scale = np.maximum(self.scale_.astype(dtype), np.finfo(dtype).tiny)
-        return centre, rounded_off, scale
+        matrix = self.scaler_.encode(self._numbers(X))
+        if not self.is_numeric:
+            indicators = [
+                self.levels_[feature].encode(X[:, feature])
+                for feature in self.order_[len(self.numeric_) :]
+            ]
+            matrix = np.concatenate([matrix, *indicators], axis=1, dtype=X.dtype)
+        seen = ~np.isnan(X[:, self.order_])
+        if seen.all():
+            return matrix, None
+        return np.nan_to_num(matrix, copy=False, posinf=np.inf, neginf=-np.inf), seen
 
-    def encode(self, X: np.ndarray) -> np.ndarray:
-        """Scale the rows in the dtype of `X`."""
-        return standardise(X, *self.constants(X.dtype))
+    def check_range(self, table: np.ndarray, encoded: np.ndarray) -> None:
+        """Refuse numbers that overflow, or that their likelihood has no place for."""
+        if not self.blocks_ or np.isnan(table[:, self.order_]).all():
+            raise ValueError(
+                "got a table without numbers, and without a column of two levels that "
+                "more than two rows have, but expected some of either."
+            )
+        if not (np.isfinite(encoded.min()) and np.isfinite(encoded.max())):
+            raise ValueError(
+                f"got columns that overflow {encoded.dtype} with scaling="
+                f"{self.scalings[self.order_[0]]!r}; divide them by a constant first."
+            )
+        kinds = np.array(self.kinds)
+        for kind in UNIT_INTERVAL & set(self.kinds):
+            columns = encoded[:, self.columns_of(kinds[self.order_] == kind)]
+            low, high = columns.min(), columns.max()
+            if low < -1e-6 or high > 1 + 1e-6:
+                raise ValueError(
+                    f"got values from {low:.3g} to {high:.3g} with scaling="
+                    f"{self.scalings[kinds.tolist().index(kind)]!r}, but {kind!r} "
+                    "expects values in [0, 1]: set scaling='minmax' or scaling='auto'."
+                )
+        for kind in COUNTS & set(self.kinds):
+            numbers = table[:, kinds == kind]
+            numbers = numbers[~np.isnan(numbers)]
+            if (numbers < 0).any() or (numbers % 1 != 0).any():
+                raise ValueError(
+                    f"got values that are not counts, but {kind!r} "
+                    "expects 0, 1, 2, ...: name the columns of counts, "
+                    "likelihood={name: kind}."
+                )
 
-    def decode(self, encoded: np.ndarray) -> np.ndarray:
-        """Return rows in the user's units, in the dtype of `encoded`."""
-        X = encoded * self.scale_.astype(encoded.dtype)
-        X += self.centre_.astype(encoded.dtype)
-        X[:, self.constant_] = self.constant_values_[self.constant_]
+    def decode(
+        self, matrix: np.ndarray, generator: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """Return rows of the table, the largest indicator giving the level.
+
+        Of levels that share an indicator `generator` draws one, or without it the most
+        frequent is taken.
+        """
+        numbers = self.scaler_.decode(matrix[:, : len(self.numeric_)])
+        if np.array_equal(self.numeric_, range(len(self.kinds))):
+            return numbers
+        return self.assemble(numbers, matrix, generator)
+
+    def expected(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Return the mean of each number and the likeliest level of the others."""
+        count = len(self.numeric_)
+        numbers = self.scaler_.expected(mean[:, :count], variance[:, :count])
+        return self.assemble(numbers, mean)
+
+    def assemble(
+        self,
+        numbers: np.ndarray,
+        matrix: np.ndarray,
+        generator: np.random.Generator | None = None,
+    ) -> np.ndarray:
+        """Put decoded numbers and the levels of an encoded matrix into a table."""
+        X = np.full((len(matrix), len(self.kinds)), np.nan, matrix.dtype)
+        X[:, self.numeric_] = numbers
+        start = len(self.numeric_)
+        for feature in self.order_[len(self.numeric_) :]:
+            level = self.levels_[feature]
+            part = matrix[:, start : start + level.width]
+            X[:, feature] = level.decode(part, generator)
+            start += level.width
+        for feature, level in self.levels_.items():
+            if level.width == 0:
+                X[:, feature] = level.decode(np.empty((len(X), 0)), generator)
         return X
 
-    def log_jacobian(self) -> float:
-        """Log-density of the user's units less that of the scaled units, in nats."""
-        return float(-np.log(self.scale_).sum())
+    def within_range(self, X: np.ndarray, *, whole: bool) -> np.ndarray:
+        """Keep numbers in the range of the fit, and with `whole` to its decimals."""
+        X[:, self.numeric_] = self.scaler_.within_range(X[:, self.numeric_], whole)
+        counts = [kind in COUNTS for kind in self.kinds]
+        X[:, counts] = X[:, counts].round()
+        return X
+
+    def log_jacobian(self, X: np.ndarray) -> np.ndarray:
+        """Log-density of the table's units less that of the matrix, per row, in nats.
+
+        It holds the chance of each level among those that share its indicator.
+        """
+        total = self.scaler_.log_derivative(self._numbers(X)).sum(axis=1)
+        for feature, level in self.levels_.items():
+            total += level.log_chance(X[:, feature], level.share)
+        return total
+
+    def log_frequency(self, X: np.ndarray) -> np.ndarray:
+        """Log-chance of each row's levels, were its columns independent, in nats."""
+        total = np.zeros(len(X))
+        for feature, level in self.levels_.items():
+            total += level.log_chance(X[:, feature], level.frequency)
+        return total
+
+    def columns_of(self, features: np.ndarray) -> np.ndarray:
+        """Repeat values per feature, in the order of the blocks, for each column."""
+        widths = [width for block in self.blocks_ for width in block.widths]
+        return np.repeat(features, widths, axis=-1)
+
+    def _numbers(self, X: np.ndarray) -> np.ndarray:
+        """Return the numeric columns, without a copy where there are no others."""
+        in_order = self.numeric_ == np.arange(len(self.numeric_))
+        if len(self.numeric_) == X.shape[1] and in_order.all():
+            return X
+        return X[:, self.numeric_]
 
 
-def standardise(X: Rows, centre: Rows, rounded_off: Rows, scale: Rows) -> Rows:
-    """Compute (X - centre) / scale for arrays and tensors alike."""
-    encoded = X - centre
-    encoded -= rounded_off
-    encoded /= scale
-    return encoded
+class LevelEncoder:
+    """One categorical column as indicators.
 
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples,)
+        Codes 0, 1, ... of the levels, NaN where missing.
+    sample_weight : ndarray of shape (n_samples,) or None
 
-def mean_and_deviation(
-    X: np.ndarray, sample_weight: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and standard deviation per column, in float64, in two passes.
-
-    The columns are divided by their largest magnitude first, so that the squares of
-    values such as 1e200 or 1e-200 stay within the range of floating point.
+    Attributes
+    ----------
+    position : ndarray of int of shape (n_levels,)
+        Which indicator a level has.
+    share : ndarray of shape (n_levels,)
+        Frequency of a level among those of its indicator.
+    frequency : ndarray of shape (n_levels,)
+        Frequency of the indicator of a level.
+    width : int
+        Number of columns: none for a single indicator, and one for two of them.
+    centre, scale : ndarray of shape (width,)
     """
-    largest = np.maximum(np.abs(X.min(axis=0)), np.abs(X.max(axis=0)))
-    unit = np.where(largest > 0, largest, 1).astype(np.float64)
-    weight = np.ones(len(X)) if sample_weight is None else sample_weight
-    mean = np.zeros(X.shape[1])
-    for rows in gen_batches(len(X), CHUNK_ROWS):
-        mean += weight[rows] @ (X[rows] / unit)
-    mean /= weight.sum()
-    variance = np.zeros(X.shape[1])
-    for rows in gen_batches(len(X), CHUNK_ROWS):
-        variance += weight[rows] @ (X[rows] / unit - mean) ** 2
-    return mean * unit, np.sqrt(variance / weight.sum()) * unit
 
+    def __init__(self, codes: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        seen = ~np.isnan(codes)
+        weight = None if sample_weight is None else sample_weight[seen]
+        counts = np.bincount(codes[seen].astype(int), weight)
+        by_count = np.argsort(-counts, kind="stable")
+        rare = counts < FEWEST_ROWS
+        rare[by_count[MOST_LEVELS:]] = True
+        if rare.sum() < 2:
+            rare[:] = False
+        self.position = np.cumsum(~rare) - 1
+        self.position[rare] = (~rare).sum()
+        mass = np.bincount(self.position, counts)
+        self.share = counts / mass[self.position] if len(counts) else counts
+        by_position = mass / mass.sum() if len(mass) else mass
+        self.frequency = by_position[self.position]
+        self.width = 0 if len(mass) < 2 else 1 if len(mass) == 2 else len(mass)
+        self.centre = by_position[len(mass) - self.width :]
+        variance = (self.centre * (1 - self.centre)).sum()
+        self.scale = np.full(self.width, np.sqrt(variance) if variance > 0 else 1.0)
 
-@contextmanager
-def explain_text(X: Any) -> Iterator[None]:
-    """Name the columns of a dataframe that hold no numbers if its validation fails."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        frame = nw.from_native(X, eager_only=True, pass_through=True)
-        if not isinstance(frame, nw.DataFrame):
-            raise
-        allowed = (nw.Boolean, nw.Decimal, nw.Object)
-        text = [
-            name
-            for name, dtype in frame.schema.items()
-            if not dtype.is_numeric() and not isinstance(dtype, allowed)
-        ]
-        if not text or "feature names" in str(error):
-            raise
-        raise ValueError(
-            f"got columns that are not numeric, {text}, but expected numbers only: "
-            "drop these columns or encode them first, with "
-            "sklearn.preprocessing.OneHotEncoder for instance."
-        ) from error
+    def encode(self, codes: np.ndarray) -> np.ndarray:
+        """Return standardised indicators, zeros where the cell is missing."""
+        seen = np.flatnonzero(~np.isnan(codes))
+        indicators = np.zeros((len(codes), self.width), codes.dtype)
+        if self.width:
+            positions = self.position[codes[seen].astype(int)]
+            scaled = -self.centre / self.scale
+            indicators[seen] = scaled
+            if self.width == 1:
+                seen, positions = seen[positions == 1], 0
+            indicators[seen, positions] = ((1 - self.centre) / self.scale)[positions]
+        return indicators
 
+    def decode(
+        self, indicators: np.ndarray, generator: np.random.Generator | None
+    ) -> np.ndarray:
+        """Return codes by probabilities or standardised indicators."""
+        if not len(self.position):
+            return np.full(len(indicators), np.nan)
+        chances = indicators * self.scale + self.centre
+        if self.width == 1:
+            chances = np.concatenate([1 - chances, chances], axis=1)
+        elif self.width == 0:
+            chances = np.ones((len(indicators), 1))
+        if generator is None:
+            return (chances[:, self.position] * self.share).argmax(axis=1)
+        position = chances.argmax(axis=1)
+        codes = np.empty(len(position))
+        for shared in np.unique(position):
+            levels = np.flatnonzero(self.position == shared)
+            rows = np.flatnonzero(position == shared)
+            codes[rows] = generator.choice(levels, len(rows), p=self.share[levels])
+        return codes
 
-def to_container(
-    array: np.ndarray, columns: np.ndarray, estimator: Any, original: Any = None
-) -> Any:
-    """Return an array as the container that `set_output` asks of `estimator`."""
-    wanted = _get_output_config("transform", estimator)["dense"]
-    if wanted == "default":
-        return array
-    adapter = ADAPTERS_MANAGER.adapters[wanted]
-    return adapter.create_container(array, original, columns=columns)
+    def log_chance(self, codes: np.ndarray, chances: np.ndarray) -> np.ndarray:
+        """Log of the chance of each cell's level, zero where it is missing."""
+        seen = ~np.isnan(codes)
+        result = np.zeros(len(codes))
+        result[seen] = np.log(chances[codes[seen].astype(int)])
+        return result

@@ -19,6 +19,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ._torch import Cells
+
 STEPS_PER_CHECK = 50
 ROWS_PER_JUDGE = 4  # rows trained on per row judged: judging stays below a tenth
 PATIENCE_STEPS = 400
@@ -45,29 +47,29 @@ class Objective(Protocol):
 
     def begin_epoch(self, epoch: int, rate: float) -> None: ...
 
-    def training_loss(self, rows: Tensor) -> Tensor: ...
+    def training_loss(self, cells: Cells) -> Tensor: ...
 
-    def validation_loss(self, rows: Tensor) -> Tensor: ...
+    def validation_loss(self, cells: Cells) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a matrix on the device, without a copy of them."""
+    """Some rows of a table on the device, without a copy of them."""
 
-    matrix: Tensor
+    cells: Cells
     index: Tensor
     weight: Tensor | None = None
 
     @classmethod
-    def all_of(cls, matrix: Tensor, weight: Tensor | None = None) -> Rows:
-        return cls(matrix, torch.arange(len(matrix), device=matrix.device), weight)
+    def all_of(cls, cells: Cells, weight: Tensor | None = None) -> Rows:
+        return cls(cells, torch.arange(len(cells), device=cells.device), weight)
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def first(self, n_rows: int) -> Tensor:
+    def first(self, n_rows: int) -> Cells:
         """Return the values of up to `n_rows` rows."""
-        return self.matrix.index_select(0, self.index[:n_rows])
+        return self.cells.index_select(0, self.index[:n_rows])
 
     def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Rows]:
         """Cut the rows, shuffled, into batches of equal size up to `batch_size`."""
@@ -77,10 +79,10 @@ class Rows:
             return
         order = torch.randperm(len(self), generator=generator, device=self.index.device)
         for part in self.index[order].tensor_split(n_batches):
-            yield Rows(self.matrix, part, self.weight)
+            yield Rows(self.cells, part, self.weight)
 
-    def values(self) -> Tensor:
-        return self.matrix.index_select(0, self.index)
+    def values(self) -> Cells:
+        return self.cells.index_select(0, self.index)
 
     def mean(self, losses: Tensor) -> Tensor:
         """Average losses of these rows. Weights have a mean of one over the table."""
@@ -88,10 +90,10 @@ class Rows:
             return losses.mean()
         return (losses * self.weight[self.index]).mean()
 
-    def evaluate(self, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    def evaluate(self, loss: Callable[[Cells], Tensor]) -> Tensor:
         """Compute the losses of all rows, a chunk at a time."""
         parts = self.index.split(EVALUATION_ROWS)
-        return torch.cat([loss(self.matrix.index_select(0, part)) for part in parts])
+        return torch.cat([loss(self.cells.index_select(0, part)) for part in parts])
 
 
 class Weights:
@@ -571,19 +573,19 @@ DIVERGED = (
 
 
 def split_rows(
-    matrix: Tensor, weight: Tensor | None, fraction: float | None, seed: int
+    cells: Cells, weight: Tensor | None, fraction: float | None, seed: int
 ) -> tuple[Rows, Rows]:
     """Choose the rows that the gradient sees and those that judge the weights.
 
-    Without a fraction every row is for training, and up to 5,000 of them judge too.
+    Up to 5,000 rows judge. Without a fraction every row is for training, theirs too.
     """
-    n_rows = len(matrix)
+    n_rows = len(cells)
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(n_rows, generator=generator).to(matrix.device)
+    order = torch.randperm(n_rows, generator=generator).to(cells.device)
     if fraction is None:
         training, judging = order, order[:MOST_JUDGES]
     else:
-        n_judging = min(max(round(fraction * n_rows), 1), n_rows - 1)
+        n_judging = min(max(round(fraction * n_rows), 1), n_rows - 1, MOST_JUDGES)
         judging, training = order[:n_judging], order[n_judging:]
     judging_weight = None if weight is None else weight / weight[judging].mean()
-    return Rows(matrix, training, weight), Rows(matrix, judging, judging_weight)
+    return Rows(cells, training, weight), Rows(cells, judging, judging_weight)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -12,30 +14,36 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from ._base import SUMMARY_ROWS, BaseAutoencoder
+from ._conditional import PROPOSALS
 from ._likelihoods import (
     LIKELIHOODS,
-    GaussianMixture,
+    Binary,
+    Categorical,
     LearnedNoise,
-    Likelihood,
-    LinearGaussian,
-    Prior,
-    StandardNormal,
+    Output,
+    Standardised,
+    assemble,
     gaussian_kl,
+    gaussian_log_prob,
+    standard_normal,
 )
-from ._linear import PrincipalComponents
 from ._networks import (
     Architecture,
-    LinearPath,
     ModuleFactory,
     VariationalAutoencoder,
+    around_linear_model,
 )
 from ._objectives import (
-    DEFENCE,
     EvidenceBound,
+    expected_cells,
+    importance_draws,
     log_evidence,
+    log_prob,
     normal_points,
 )
-from ._torch import to_numpy
+from ._priors import GaussianMixture, Prior, StandardNormal
+from ._table import COUNTS, UNIT_INTERVAL, Block
+from ._torch import Cells, derive_seeds, make_generator, to_numpy
 from ._training import Rows
 
 NOISE_FLOOR = 0.01  # of a column's standard deviation
@@ -72,13 +80,25 @@ class VAETransformer(BaseAutoencoder):
     linear_path : bool, default=True
         Start at probabilistic PCA and add the networks to it. False gives the plain
         networks of the textbooks, without the guarantee.
-    likelihood : {"gaussian", "laplace", "bernoulli"}, default="gaussian"
-        Density of a column given the code: normal, of heavier tails, or for columns
-        between 0 and 1.
-    scaling : {"auto", "standard", "minmax"} or None, default="auto"
-        How columns are brought to one scale inside: zero mean and unit variance, the
-        range [0, 1], or not at all. "auto" is "minmax" for "bernoulli" and "standard"
-        otherwise. Outputs come back in the units of the table.
+    likelihood : {"gaussian", "laplace", "bernoulli", "poisson", \
+            "negative_binomial"} or dict, default="gaussian"
+        Density of a number given the code: normal, of heavier tails, for columns
+        between 0 and 1, or for counts. A dict names it for some columns, by name or by
+        index, such as ``{"children": "poisson"}``; the others are "gaussian". Columns
+        of two levels are Bernoulli, those of more a softmax.
+    categorical_features : "from_dtype", None, or array-like of bool, int or str, \
+            default="from_dtype"
+        Which columns hold levels, as in `HistGradientBoostingClassifier`. By default
+        the columns of a dataframe of text, categories, enums or booleans, and no
+        column of an array. A mask, indices or names say it outright; with None all
+        columns must be numbers.
+    scaling : {"auto", "standard", "minmax", "quantile"} or None, default="auto"
+        How numbers are brought to one scale inside: zero mean and unit variance; the
+        range [0, 1]; the scores that their ranks would have in a normal sample, for
+        columns with heavy tails, skew or spikes; or not at all. "auto" is "minmax" for
+        "bernoulli"; for other numbers "standard", so that the start is probabilistic
+        PCA of the table, or "quantile" in a table that has columns of levels too.
+        Counts are always "standard". Outputs come back in the units of the table.
     beta : float, default=1.0
         Weight of the KL term. More than one gives simpler codes, less than one better
         reconstructions [4]_; the bound is a likelihood at one alone.
@@ -116,7 +136,8 @@ class VAETransformer(BaseAutoencoder):
         Whether to end before `max_iter` when the validation loss has ceased to
         improve. The best weights seen are what comes back in either case.
     validation_fraction : float in (0, 1) or None, default=0.1
-        Share of the rows held out to judge the weights, unless `fit` gets `X_val`.
+        Share of the rows, up to 5,000, held out to judge the weights, unless `fit`
+        gets `X_val`.
         None trains on all rows and judges by them: nothing then guards against
         overfitting.
     encoder, decoder : callable or None, default=None
@@ -170,9 +191,27 @@ class VAETransformer(BaseAutoencoder):
 
     Notes
     -----
-    One per cent of the density is probabilistic PCA, the start: no row falls more than
-    4.6 nats below it, however far it lies from the rows that the networks have seen.
-    This holds for the likelihood "gaussian" with `linear_path` and `beta` one.
+    One per cent of the density is probabilistic PCA, the start, with levels that are
+    independent of all else: no row falls more than 4.6 nats below it, however far it
+    lies from the rows that the networks have seen. This holds for the likelihood
+    "gaussian" with `linear_path` and `beta` one.
+
+    The noise of a column is at least 0.01 of its standard deviation, and at least the
+    standard error of rounding where its values repeat (their distance over √12): a
+    column of whole numbers can then tell about its entropy and no more.
+
+    A column of levels becomes one indicator per level (one in all if there are two),
+    divided by one number so that their variances add up to one: for the encoder and
+    the linear start a column of fifty levels weighs as much as a number. In the
+    likelihood each column counts in nats, and a column tells at most its entropy.
+    Levels beyond the 30 most frequent of a column, and those of fewer than three rows,
+    share an indicator, and are drawn from it at their frequencies. A level that `fit`
+    did not see counts as missing.
+
+    NaN, None and NA are missing cells. The bound is that of the seen cells [7]_, and so
+    is `score_samples`: 0 for a row of which nothing is seen. The encoder gets what the
+    linear model expects in a hole, with the variance that the hole adds to the code,
+    and is told of the hole where its column had some in the fit.
 
     References
     ----------
@@ -187,6 +226,9 @@ class VAETransformer(BaseAutoencoder):
     .. [6] Burda, Y., Grosse, R. and Salakhutdinov, R. (2016). Importance weighted
        autoencoders. ICLR.
 
+    .. [7] Mattei, P.-A. and Frellsen, J. (2019). MIWAE: Deep generative modelling and
+       imputation of incomplete data sets. ICML.
+
     Examples
     --------
     >>> from sklearn.datasets import load_diabetes
@@ -199,11 +241,21 @@ class VAETransformer(BaseAutoencoder):
     True
     >>> vae.sample(5, random_state=0).shape
     (5, 10)
+
+    A table with levels and holes goes in as it is, and comes back as it was:
+
+    >>> import pandas as pd
+    >>> pets = pd.DataFrame({"kind": ["cat", "dog", None] * 20, "kg": [4, 20, 5] * 20})
+    >>> vae = VAETransformer(n_components=1, random_state=0).fit(pets)
+    >>> int(vae.impute(pets).isna().to_numpy().sum())
+    0
+    >>> vae.sample(3, random_state=0, given={"kind": "dog"}).dtypes.equals(pets.dtypes)
+    True
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseAutoencoder._parameter_constraints,
-        "likelihood": [StrOptions(set(LIKELIHOODS))],
+        "likelihood": [StrOptions(set(LIKELIHOODS)), dict],
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_warmup": [Interval(Integral, 0, None, closed="left")],
         "free_bits": [Interval(Real, 0, None, closed="left")],
@@ -222,7 +274,8 @@ class VAETransformer(BaseAutoencoder):
         weight_decay: float = 0.01,
         l1_penalty: float = 0.0,
         linear_path: bool = True,
-        likelihood: str = "gaussian",
+        likelihood: str | dict[int | str, str] = "gaussian",
+        categorical_features: Any = "from_dtype",
         scaling: str | None = "auto",
         beta: float = 1.0,
         kl_warmup: int = 0,
@@ -254,6 +307,7 @@ class VAETransformer(BaseAutoencoder):
         self.l1_penalty = l1_penalty
         self.linear_path = linear_path
         self.likelihood = likelihood
+        self.categorical_features = categorical_features
         self.scaling = scaling
         self.beta = beta
         self.kl_warmup = kl_warmup
@@ -310,12 +364,13 @@ class VAETransformer(BaseAutoencoder):
             )
         points = normal_points(n_importance_samples, self._n_features_out)
 
-        def evidence(module: VariationalAutoencoder, encoded: Tensor) -> Tensor:
-            return log_evidence(module, encoded, points.to(encoded))
+        def evidence(module: VariationalAutoencoder, cells: Cells) -> Tensor:
+            return log_evidence(module, cells, points.to(cells.values))
 
+        table = self._read(X)
         chunk_rows = max(1, self._chunk_rows() // n_importance_samples)
-        scores = self._map_table(X, evidence, chunk_rows)
-        return scores + self._scaler.log_jacobian()
+        scores = self._map(table, evidence, self._cells, chunk_rows=chunk_rows)
+        return scores + self._encoder.log_jacobian(table).astype(scores.dtype)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-likelihood of the rows, in nats.
@@ -334,65 +389,210 @@ class VAETransformer(BaseAutoencoder):
         """
         return float(self.score_samples(X).mean(dtype=np.float64))
 
-    def _loss_class(self) -> type[Likelihood]:
-        return LIKELIHOODS[self.likelihood]
+    def impute(
+        self,
+        X: Any,
+        *,
+        n_draws: int | None = None,
+        n_importance_samples: int = 100,
+        random_state: Any = None,
+    ) -> Any:
+        """Fill the missing cells of a table by what its seen cells tell of them.
 
-    def _architecture(self, n_features: int) -> Architecture:
+        Codes are drawn from the encoder and weighted by importance [1]_. A missing
+        number becomes its weighted mean, which minimises the squared error, and a
+        missing level the most likely one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The table, with the columns of the fit; NaN, None and NA are missing.
+        n_draws : int, default=None
+            Number of tables to draw for multiple imputation [2]_: each has its missing
+            cells drawn at random, so that they vary as much as they are uncertain.
+        n_importance_samples : int, default=100
+            Codes per row, at least 1. The same quasi-random points serve every row.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draws; without `n_draws` nothing is random.
+
+        Returns
+        -------
+        filled : array or dataframe of shape (n_samples, n_features), or list of them
+            The same table in the same container: seen cells are as they were, bit for
+            bit. A column that was all missing in the fit stays as it is. With
+            `n_draws`, a list of so many tables.
+
+        References
+        ----------
+        .. [1] Mattei, P.-A. and Frellsen, J. (2019). MIWAE: Deep generative modelling
+           and imputation of incomplete data sets. ICML.
+        .. [2] Rubin, D. B. (1987). Multiple imputation for nonresponse in surveys.
+           Wiley.
+        """
+        check_is_fitted(self)
+        for name, count in (
+            ("n_draws", n_draws),
+            ("n_importance_samples", n_importance_samples),
+        ):
+            if count is not None and not (isinstance(count, Integral) and count > 0):
+                raise ValueError(
+                    f"got {name}={count!r}, but expected an integer of at least 1."
+                )
+        table = self._read(X)
+        points = normal_points(n_importance_samples, self._n_features_out)
+        if n_draws is None:
+            return self._fill(X, table, partial(self._expected, points))
+        seeds = derive_seeds(random_state, *map(str, range(n_draws)))
+        draws = [partial(self._drawn, points, seed) for seed in seeds.values()]
+        return [self._fill(X, table, draw) for draw in draws]
+
+    def _expected(self, points: Tensor, table: np.ndarray) -> np.ndarray:
+        """Return rows with the mean of each number and the likeliest levels."""
+
+        def moments(module: VariationalAutoencoder, cells: Cells) -> Tensor:
+            noise = points.to(cells.values)[:, None, :]
+            return torch.cat(expected_cells(module, cells, noise), dim=1)
+
+        def finish(moments: np.ndarray) -> np.ndarray:
+            mean, variance = np.split(moments, 2, axis=1)
+            return self._encoder.expected(mean, variance)
+
+        rows = self._map(
+            table,
+            moments,
+            self._cells,
+            finish=finish,
+            chunk_rows=max(1, self._chunk_rows() // len(points)),
+        )
+        return self._encoder.within_range(rows, whole=False)
+
+    def _drawn(self, points: Tensor, seed: int, table: np.ndarray) -> np.ndarray:
+        """Return rows drawn at random given the seen cells of each."""
+        generator = make_generator(seed, self.device_)
+        numpy_generator = np.random.default_rng(seed)
+
+        def draw(module: VariationalAutoencoder, cells: Cells) -> Tensor:
+            noise = points.to(cells.values)[:, None, :]
+            codes, log_weights = importance_draws(module, cells, noise)
+            chosen = torch.multinomial(
+                log_weights.softmax(dim=0).T, 1, generator=generator
+            )
+            codes = codes[chosen[:, 0], torch.arange(len(chosen))]
+            return self._draw_rows(module, codes, generator)
+
+        rows = self._map(
+            table,
+            draw,
+            self._cells,
+            finish=lambda encoded: self._encoder.decode(encoded, numpy_generator),
+            chunk_rows=max(1, self._chunk_rows() // len(points)),
+        )
+        return self._encoder.within_range(rows, whole=True)
+
+    def _numeric_kinds(self) -> dict[int | str, str]:
+        if isinstance(self.likelihood, str):
+            return {"": self.likelihood}
+        for kind in self.likelihood.values():
+            if kind not in LIKELIHOODS:
+                raise ValueError(
+                    f"got likelihood={self.likelihood!r} with {kind!r}, but expected "
+                    f"one of {sorted(LIKELIHOODS)}."
+                )
+        return {"": "gaussian", **self.likelihood}
+
+    def _scaling_of(self, kind: str) -> str | None:
+        if kind in COUNTS:
+            return "standard"
+        if self.scaling != "auto":
+            return self.scaling
+        if kind in UNIT_INTERVAL:
+            return "minmax"
+        return "standard" if self._reader.is_numeric else "quantile"
+
+    def _design(
+        self, blocks: tuple[Block, ...], incomplete: tuple[int, ...]
+    ) -> Architecture:
         n_parts = self.n_prior_components if self.prior == "mixture" else 0
+        loss = str(self.likelihood)
         return Architecture.of(
-            self, n_features, loss=self.likelihood, n_prior_components=n_parts
+            self, blocks, incomplete, loss=loss, n_prior_components=n_parts
         )
 
-    def _build(
-        self,
-        architecture: Architecture,
-        start: PrincipalComponents,
-        generator: torch.Generator,
-    ) -> VariationalAutoencoder:
-        n_features, n_codes = architecture.n_features, architecture.n_components
-        encoder = architecture.network(n_features, 2 * n_codes, generator, encodes=True)
-        decoder = architecture.network(n_codes, n_features, generator, encodes=False)
-        column_scales = torch.from_numpy(start.column_scales)
-        spread = torch.where(column_scales > 0, column_scales, 1.0)
-        anchor = None
-        if architecture.linear_path:
-            ppca = start.posterior()
-            mean = torch.from_numpy(start.mean)
-            projection = torch.from_numpy(ppca.projection)
-            log_variances = torch.from_numpy(ppca.variances).log()
-            output, slope = LIKELIHOODS[architecture.loss].tangent(mean)
-            encoder = LinearPath(
-                projection,
-                torch.cat([-projection @ mean, log_variances]),
+    def _build(self, generator: torch.Generator) -> VariationalAutoencoder:
+        design, start = self._fitted_architecture, self._principal
+        n_columns, n_codes = design.n_columns, design.n_components
+        encoder = design.network(design.n_inputs, 2 * n_codes, generator, encodes=True)
+        decoder = design.network(n_codes, n_columns, generator, encodes=False)
+        likelihood = assemble(design.blocks, self._make_likelihood)
+        if design.linear_path:
+            ppca = start.probabilistic()
+            encoder, decoder = around_linear_model(
                 encoder,
-                input_centre=mean,
-                input_scale=column_scales,
-                output_scale=torch.ones(2 * n_codes),
-                trainable=True,
-            )
-            decoder = LinearPath(
-                slope[:, None] * torch.from_numpy(ppca.loadings),
-                output,
                 decoder,
-                input_centre=torch.zeros(n_codes),
-                input_scale=torch.ones(n_codes),
-                output_scale=slope * column_scales,
+                likelihood,
+                mean=torch.from_numpy(ppca.mean),
+                projection=torch.from_numpy(ppca.projection),
+                loadings=torch.from_numpy(ppca.loadings),
+                column_scales=torch.from_numpy(start.column_scales),
+                code_scales=torch.ones(n_codes, dtype=torch.float64),
+                log_variances=torch.from_numpy(ppca.variances).log(),
+                n_flags=len(design.incomplete),
                 trainable=True,
             )
-            spread = torch.full_like(column_scales, ppca.noise_variance**0.5)
-            if architecture.loss == "gaussian":
-                anchor = LinearGaussian(
-                    mean,
-                    projection,
-                    log_variances,
-                    torch.from_numpy(ppca.loadings),
-                    ppca.noise_variance,
-                )
         prior: Prior = StandardNormal(n_codes)
-        if architecture.n_prior_components:
-            prior = GaussianMixture(architecture.n_prior_components, n_codes, generator)
-        likelihood = _likelihood(architecture.loss, spread, column_scales)
-        return VariationalAutoencoder(encoder, decoder, likelihood, prior, anchor)
+        if design.n_prior_components:
+            prior = GaussianMixture(design.n_prior_components, n_codes, generator)
+        widths = [width for block in design.blocks for width in block.widths]
+        return VariationalAutoencoder(
+            encoder, decoder, likelihood, prior, widths, design.incomplete
+        )
+
+    def _make_likelihood(self, block: Block, columns: slice) -> Output:
+        """Make the likelihood of a block, its noise at that of probabilistic PCA."""
+        centre = torch.from_numpy(self._encoder.centre_[columns])
+        scale = torch.from_numpy(self._encoder.scale_[columns])
+        if block.kind == "categorical":
+            return Categorical(block.widths, centre, scale)
+        if block.kind == "binary":
+            return Binary(centre, scale)
+        kind = LIKELIHOODS[block.kind]
+        if issubclass(kind, Standardised):
+            return kind(centre, scale)
+        if not issubclass(kind, LearnedNoise):
+            return kind()
+        column_scales = torch.from_numpy(self._principal.column_scales[columns])
+        varies = column_scales > 0
+        spread = torch.where(varies, column_scales, 1.0)
+        if self._fitted_architecture.linear_path:
+            noise = self._principal.probabilistic().noise_variance ** 0.5
+            spread = torch.full_like(spread, noise)
+        # The noise of a constant column stays where it starts: there is nothing to
+        # learn it from, and it would shrink without end.
+        rounding = torch.from_numpy(self._encoder.scaler_.resolution_[columns])
+        floor = torch.maximum(NOISE_FLOOR * column_scales, rounding / 12**0.5)
+        floor = torch.where(varies, floor, torch.inf)
+        return kind(spread, floor)
+
+    def _cells(self, table: np.ndarray) -> Cells:
+        """Encode rows, with what the linear model says of their holes and density."""
+        cells = super()._cells(table)
+        linear = self._principal.probabilistic()
+        seen = ~np.isnan(table[:, self._encoder.order_])
+        log_variances = log_density = None
+        if cells.seen is not None and self.linear_path:
+            known = linear.given(cells.values, self._encoder.columns_of(seen))
+            log_variances = np.log(known.variances / linear.variances)
+        if self._has_anchor():
+            seen[:, len(self._encoder.numeric_) :] = False
+            columns = self._encoder.columns_of(seen)
+            log_density = linear.log_density(cells.values, columns)
+            log_density += self._encoder.log_frequency(table)
+        return Cells(cells.values, cells.seen, log_variances, log_density)
+
+    def _has_anchor(self) -> bool:
+        """Tell whether the linear model has a density of the table's numbers."""
+        kinds = set(self._encoder.kinds) - {"categorical"}
+        return self._fitted_architecture.linear_path and kinds <= {"gaussian"}
 
     def _objective(
         self, module: VariationalAutoencoder, rows: Rows, generator: torch.Generator
@@ -409,33 +609,48 @@ class VAETransformer(BaseAutoencoder):
     def _summarise(self, module: VariationalAutoencoder, rows: Rows, seed: int) -> None:
         """Measure what each component of the code tells of a row, in nats."""
         with torch.no_grad():
-            seen = rows.first(SUMMARY_ROWS)
-            kl = gaussian_kl(*module.posterior(seen), *module.prior.moments())
+            cells = rows.first(SUMMARY_ROWS)
+            kl = gaussian_kl(*module.posterior(cells), *module.prior.moments())
         self.kl_per_component_ = to_numpy(kl.mean(dim=0)).astype(np.float64)
         self.active_units_ = int((self.kl_per_component_ > ACTIVE_NATS).sum())
 
-    def _draw(
+    def _typical_codes(
+        self, module: VariationalAutoencoder, cells: Cells, seed: int
+    ) -> Tensor:
+        mean, log_variance = module.posterior(cells)
+        noise = standard_normal(mean, make_generator(seed, mean.device))
+        return mean + (0.5 * log_variance).exp() * noise
+
+    def _draw_codes(
         self, module: VariationalAutoencoder, n_samples: int, generator: torch.Generator
     ) -> Tensor:
         like = next(module.parameters())
-        codes = module.prior.sample(
+        return module.prior.sample(
             like.new_empty(n_samples, self._n_features_out), generator
         )
-        rows = module.loss.sample(module.decoder(codes), generator)
-        if module.anchor is not None:
-            chance = torch.rand(n_samples, 1, generator=generator, device=rows.device)
-            anchored = module.anchor.sample(n_samples, generator)
-            rows = torch.where(chance < DEFENCE, anchored, rows)
-        return rows
 
+    def _draw_rows(
+        self, module: VariationalAutoencoder, codes: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        return module.loss.sample(module.decoder(codes), generator)
 
-def _likelihood(name: str, spread: Tensor, column_scales: Tensor) -> Likelihood:
-    """Make a likelihood of the given standard deviations.
+    def _log_chance(
+        self, module: VariationalAutoencoder, codes: Tensor, cells: Cells
+    ) -> Tensor:
+        return log_prob(module, codes, cells)
 
-    The noise of a constant column stays where it starts: there is nothing to learn it
-    from, and it would shrink without end.
-    """
-    if not issubclass(LIKELIHOODS[name], LearnedNoise):
-        return LIKELIHOODS[name]()
-    floor = torch.where(column_scales > 0, NOISE_FLOOR * column_scales, torch.inf)
-    return LIKELIHOODS[name](spread, floor)
+    def _propose(
+        self, module: VariationalAutoencoder, cells: Cells, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draw half of the codes from the prior and half from the encoder."""
+        codes = self._draw_codes(module, PROPOSALS, generator)
+        mean, log_variance = module.posterior(cells)
+        half = codes[::2]
+        codes[::2] = mean + (0.5 * log_variance).exp() * standard_normal(
+            half, generator
+        )
+        log_prior = module.prior.log_prob(codes)
+        log_encoder = gaussian_log_prob(codes, mean, log_variance)
+        log_mixture = torch.logaddexp(log_prior, log_encoder) - math.log(2)
+        log_weight = log_prior - log_mixture
+        return codes, log_weight + self._log_chance(module, codes, cells)

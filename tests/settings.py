@@ -30,6 +30,7 @@ BOTH = {
     "own modules": {"encoder": users_network, "decoder": users_network},
     "own modules alone": {"encoder": users_network, "linear_path": False},
     "min-max scaling": {"scaling": "minmax"},
+    "normal scores": {"scaling": "quantile"},
     "no scaling": {"scaling": None, "n_components": 3},
     "warm start": {"warm_start": True},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -17,13 +18,19 @@ from sklearn.datasets import (
 )
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from skae import AutoencoderTransformer
 
 X = curved_table()
 QUICK = {"hidden_layer_sizes": (32,), "random_state": 0}
 LOADERS = [load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Fit the default to the curved table, once."""
+    return AutoencoderTransformer(2, random_state=0).fit(X)
 
 
 def r_squared(X, reconstructed):
@@ -90,23 +97,22 @@ def test_held_out_rows_are_never_reconstructed_worse_than_by_pca(load):
     assert r_squared(test, reconstruction(fitted, test)) >= linear - 0.001
 
 
-def test_a_curved_surface_is_flattened():
+def test_a_curved_surface_is_flattened(trained):
     test = curved_table(seed=1)
     linear = AutoencoderTransformer(2, max_iter=0).fit(X).score(test)
     assert linear < 0.5
-    assert AutoencoderTransformer(2, random_state=0).fit(X).score(test) > 0.9
+    assert trained.score(test) > 0.9
 
 
-def test_outliers_are_reconstructed_about_as_well_as_by_pca():
+def test_outliers_are_reconstructed_about_as_well_as_by_pca(trained):
     """The network's part is bounded: its share of a far row's error vanishes."""
     far = X.mean(axis=0) + 1e6 * X.std(axis=0) * np.random.default_rng(0).normal(
         size=(50, 5)
     )
-    fitted = AutoencoderTransformer(2, random_state=0).fit(X)
     start = AutoencoderTransformer(2, max_iter=0).fit(X)
-    assert fitted.best_iter_ > 0
+    assert trained.best_iter_ > 0
     np.testing.assert_allclose(
-        fitted.score_samples(far), start.score_samples(far), rtol=1e-3
+        trained.score_samples(far), start.score_samples(far), rtol=1e-3
     )
 
 
@@ -225,9 +231,8 @@ def test_the_score_of_one_row_and_of_constants_is_a_number():
     assert AutoencoderTransformer(1, max_iter=0).fit(constant).score(constant) == 1.0
 
 
-def test_samples_resemble_the_table():
-    fitted = AutoencoderTransformer(2, random_state=0).fit(X)
-    drawn = fitted.sample(5000, random_state=0)
+def test_samples_resemble_the_table(trained):
+    drawn = trained.sample(5000, random_state=0)
     np.testing.assert_allclose(drawn.mean(axis=0), X.mean(axis=0), atol=0.2 * X.std())
     np.testing.assert_allclose(drawn.std(axis=0), X.std(axis=0), rtol=0.2)
     np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(X.T), atol=0.2)
@@ -263,3 +268,162 @@ def test_columns_far_from_zero_keep_their_digits_in_single_precision():
     table = (rng.normal(size=(500, 3)) * 100 + 1e5).astype(np.float32)
     fitted = AutoencoderTransformer(3, max_iter=0).fit(table)
     np.testing.assert_allclose(reconstruction(fitted, table), table, atol=0.02)
+
+
+# ------------------------------------------------------- mixed tables, missing cells
+
+
+def mixed_frame(n_rows=300, seed=0):
+    """Make a table of two numbers, two, three and five levels that hang together."""
+    rng = np.random.default_rng(seed)
+    u = rng.normal(size=n_rows)
+    return pd.DataFrame(
+        {
+            "size": 20 * u + 3 * rng.normal(size=n_rows),
+            "group": np.array(["a", "b", "c"])[np.digitize(u, [-0.5, 0.5])],
+            "square": u**2 + 0.3 * rng.normal(size=n_rows),
+            "big": u + rng.normal(size=n_rows) > 0,
+            "town": rng.choice(list("vwxyz"), n_rows),
+        }
+    )
+
+
+def encoded(frame, like=None):
+    """Standardise numbers and indicators, those of one column by one number."""
+    like = frame if like is None else like
+    numbers = StandardScaler().fit(like[["size", "square"]])
+    parts = [numbers.transform(frame[["size", "square"]])]
+    for name in ("big", "group", "town"):
+        one_hot = OneHotEncoder(sparse_output=False).fit(like[[name]])
+        columns = one_hot.transform(like[[name]])
+        first = 1 if columns.shape[1] == 2 else 0
+        centre, scale = (
+            columns.mean(axis=0),
+            np.sqrt(columns[:, first:].var(axis=0).sum()),
+        )
+        parts.append(((one_hot.transform(frame[[name]]) - centre) / scale)[:, first:])
+    return np.concatenate(parts, axis=1)
+
+
+def holes_in(frame, share=0.25, seed=0):
+    hidden = np.random.default_rng(seed).random(frame.shape) < share
+    return frame.astype({"big": "boolean"}).mask(hidden)
+
+
+@pytest.mark.parametrize("width", [1, 3, 6])
+def test_the_codes_of_a_mixed_start_are_those_of_pca_of_its_indicators(width):
+    frame = mixed_frame()
+    fitted = AutoencoderTransformer(width, max_iter=0).fit(frame)
+    pca = PCA(width).fit(encoded(frame))
+    expected = pca.transform(encoded(frame))
+    np.testing.assert_allclose(
+        np.abs(fitted.transform(frame)), np.abs(expected), atol=1e-7
+    )
+    explained = pca.explained_variance_ratio_.sum()
+    assert fitted.score(frame) == pytest.approx(explained, rel=1e-6)
+
+
+def test_a_mixed_row_scores_by_its_columns_and_not_by_their_levels():
+    frame, test = mixed_frame(), mixed_frame(100, seed=1)
+    fitted = AutoencoderTransformer(2, max_iter=0).fit(frame)
+    pca = PCA(2).fit(encoded(frame))
+    rows = encoded(test, frame)
+    errors = rows - pca.inverse_transform(pca.transform(rows))
+    np.testing.assert_allclose(
+        fitted.score_samples(test), -np.square(errors).sum(axis=1) / 5, rtol=1e-6
+    )
+
+
+def test_held_out_mixed_rows_are_never_reconstructed_worse_than_by_pca():
+    frame, test = mixed_frame(), mixed_frame(seed=1)
+    for share in (0.0, 0.25):
+        rows, others = holes_in(frame, share), holes_in(test, share, seed=1)
+        start = AutoencoderTransformer(2, max_iter=0).fit(rows)
+        fitted = AutoencoderTransformer(2, max_iter=100, **QUICK).fit(rows)
+        assert fitted.score(others) >= start.score(others) - 0.001
+
+
+def test_levels_that_tell_each_other_are_learned():
+    rng = np.random.default_rng(0)
+    one, two = rng.integers(0, 4, size=(2, 400))
+    words = np.array(["n", "e", "s", "w"])
+    frame = pd.DataFrame(
+        {"a": words[one], "b": words[two], "c": words[(one + two) % 4]}
+    )
+    fitted = AutoencoderTransformer(2, max_iter=300, **QUICK).fit(frame)
+    start = AutoencoderTransformer(2, max_iter=0).fit(frame)
+    right = [
+        (reconstruction(e, frame) == frame).to_numpy().mean() for e in (start, fitted)
+    ]
+    assert right[1] > max(right[0], 0.7)
+
+
+def test_a_row_with_holes_scores_by_the_cells_that_it_has():
+    fitted = AutoencoderTransformer(2, max_iter=20, **QUICK).fit(X)
+    holes = np.where(np.random.default_rng(0).random(X.shape) < 0.3, np.nan, X)
+    errors = (reconstruction(fitted, holes) - holes) / X.std(axis=0)
+    seen = np.maximum((~np.isnan(holes)).sum(axis=1), 1)
+    by_hand = -np.nansum(np.square(errors), axis=1) / seen
+    np.testing.assert_allclose(fitted.score_samples(holes), by_hand, rtol=1e-9)
+    deviation = (holes - np.nanmean(holes, axis=0)) / X.std(axis=0)
+    explained = 1 - np.nansum(np.square(errors)) / np.nansum(np.square(deviation))
+    assert fitted.score(holes) == pytest.approx(explained, rel=1e-9)
+
+
+def test_holes_are_filled_with_the_reconstruction_within_the_range():
+    fitted = AutoencoderTransformer(2, max_iter=20, **QUICK).fit(X)
+    holes = np.where(np.random.default_rng(0).random(X.shape) < 0.3, np.nan, X)
+    expected = reconstruction(fitted, holes).clip(X.min(axis=0), X.max(axis=0))
+    expected = np.where(np.isnan(holes), expected, X)
+    np.testing.assert_allclose(fitted.impute(holes), expected, rtol=1e-9)
+
+
+def test_rows_with_holes_have_the_codes_of_their_conditional_mean():
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(200, 4)) @ rng.normal(size=(4, 4))
+    scaled = StandardScaler().fit_transform(table)
+    pca = PCA(2).fit(scaled)
+    covariance, filled = pca.get_covariance(), scaled.copy()
+    hidden = rng.random(table.shape) < 0.3
+    for row, holes in zip(filled, hidden, strict=True):
+        within = covariance[np.ix_(~holes, ~holes)]
+        row[holes] = covariance[np.ix_(holes, ~holes)] @ np.linalg.solve(
+            within, row[~holes]
+        )
+    fitted = AutoencoderTransformer(2, max_iter=0).fit(table)
+    codes = fitted.transform(np.where(hidden, np.nan, table))
+    np.testing.assert_allclose(codes, pca.transform(filled), atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["absolute_error", "huber", "binary_cross_entropy"])
+def test_every_loss_takes_mixed_tables_with_holes(loss):
+    frame = holes_in(mixed_frame())
+    fitted = AutoencoderTransformer(2, loss=loss, max_iter=30, **QUICK).fit(frame)
+    assert fitted.best_loss_ <= fitted.start_loss_
+    assert np.isfinite(fitted.score(frame))
+    drawn = fitted.sample(200, random_state=0)
+    assert (drawn.dtypes == frame.dtypes).all()
+    assert drawn["size"].between(frame["size"].min(), frame["size"].max()).all()
+    assert not drawn.isna().any(axis=None)
+
+
+@pytest.mark.parametrize("corruption", [{"noise": 0.5}, {"masking": 0.3}])
+def test_corruption_takes_mixed_tables_with_holes(corruption):
+    frame = holes_in(mixed_frame())
+    fitted = AutoencoderTransformer(2, max_iter=30, **corruption, **QUICK).fit(frame)
+    assert np.isfinite(fitted.score(frame))
+    assert fitted.best_loss_ <= fitted.start_loss_
+
+
+def test_samples_of_a_mixed_table_keep_shares_and_dependence():
+    frame = mixed_frame(600)
+    fitted = AutoencoderTransformer(3, max_iter=100, **QUICK).fit(frame)
+    drawn = fitted.sample(3000, random_state=0)
+    for name in ("group", "big", "town"):
+        found = drawn[name].value_counts(normalize=True)
+        expected = frame[name].value_counts(normalize=True)
+        np.testing.assert_allclose(found.reindex(expected.index), expected, atol=0.1)
+    by_group = drawn.groupby("group")["size"].mean()
+    expected = frame.groupby("group")["size"].mean()
+    np.testing.assert_allclose(by_group, expected, atol=0.4 * frame["size"].std())
+    assert drawn["size"].std() == pytest.approx(frame["size"].std(), rel=0.2)

@@ -14,7 +14,8 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 from torch.testing import assert_close
 
-from skae._likelihoods import Bernoulli, GaussianMixture, SquaredError, StandardNormal
+from skae._likelihoods import Bernoulli, Poisson, SquaredError
+from skae._linear import principal_components
 from skae._networks import (
     ACTIVATIONS,
     Architecture,
@@ -23,11 +24,15 @@ from skae._networks import (
     Gate,
     LinearPath,
     VariationalAutoencoder,
+    around_linear_model,
     linear,
     multilayer_perceptron,
     network_weights,
     seed_dropout,
 )
+from skae._priors import GaussianMixture, StandardNormal
+from skae._table import Block
+from skae._torch import Cells
 
 
 def generator(seed=0):
@@ -264,35 +269,157 @@ def test_linear_path_copies_what_it_is_given():
         assert torch.equal(value, before[name])
 
 
+# ------------------------------------------------------------ around a linear model
+
+PPCA_TABLE = np.random.default_rng(0).normal(size=(40, 4)) @ [
+    [1.0, 0.5, 0.0, 2.0],
+    [0.0, 1.0, 0.3, 0.0],
+    [0.2, 0.0, 0.4, 0.1],
+    [0.0, 0.1, 0.0, 0.3],
+] + [1.0, 2.0, 3.0, 4.0]
+
+
+def around(
+    output=None, *, n_flags=0, with_variances=False, starts_at_zero=True, **more
+):
+    """Make networks around probabilistic PCA of two components."""
+    start = principal_components(PPCA_TABLE, 2)
+    ppca = start.probabilistic()
+    log_variances = torch.from_numpy(ppca.variances).log() if with_variances else None
+    networks = (
+        perceptron(4 + n_flags, 5, 4 if with_variances else 2, seed=3),
+        perceptron(2, 5, 4, seed=4),
+    )
+    if starts_at_zero:
+        for network in networks:
+            network[-1].weight.data.zero_()
+            network[-1].bias.data.zero_()
+    options = {
+        "mean": torch.from_numpy(ppca.mean),
+        "projection": torch.from_numpy(ppca.projection),
+        "loadings": torch.from_numpy(ppca.loadings),
+        "column_scales": torch.from_numpy(start.column_scales),
+        "code_scales": torch.ones(2).double(),
+        "n_flags": n_flags,
+        "log_variances": log_variances,
+    }
+    output = output or SquaredError()
+    return around_linear_model(*networks, output, **(options | more)), ppca
+
+
+def test_networks_around_a_linear_model_start_as_that_model():
+    (encoder, decoder), ppca = around()
+    x, z = draws(6, 4), draws(6, 2)
+    codes = (x.numpy() - ppca.mean) @ ppca.projection.T
+    assert_close(encoder(x).detach(), torch.from_numpy(codes))
+    rows = ppca.mean + z.numpy() @ ppca.loadings.T
+    assert_close(decoder(z).detach(), torch.from_numpy(rows))
+
+
+def test_log_variances_are_constant_at_the_start_and_stand_beside_the_codes():
+    (encoder, _), ppca = around(with_variances=True)
+    (codes_alone, _), _ = around()
+    mean, log_variance = encoder(draws(6, 4)).chunk(2, dim=1)
+    assert_close(mean, codes_alone(draws(6, 4)))
+    expected = torch.from_numpy(np.log(ppca.variances))
+    assert_close(log_variance.detach(), expected.expand(6, 2))
+    assert len(encoder.weight) == 2
+
+
+def test_a_decoder_of_rates_starts_as_the_tangent_of_the_linear_model():
+    scale = torch.tensor([0.5, 1.0, 2.0, 4.0]).double()
+    counts = Poisson(torch.full((4,), 20.0).double(), scale)
+    (_, decoder), ppca = around(counts)
+    for step, bound in ((1e-2, 3e-4), (1e-4, 3e-8)):
+        z = step * draws(6, 2)
+        rows = torch.from_numpy(ppca.mean + z.numpy() @ ppca.loadings.T)
+        assert (counts.mean(decoder(z)) - rows).abs().max() < bound
+
+
+def test_a_decoder_of_rates_gives_corrections_in_units_of_each_column():
+    scale = torch.tensor([0.5, 1.0, 2.0, 4.0]).double()
+    counts = Poisson(torch.full((4,), 20.0).double(), scale)
+    (_, decoder), ppca = around(counts, starts_at_zero=False)
+    tangent, slope = counts.tangent(torch.from_numpy(ppca.mean))
+    scales = torch.from_numpy(PPCA_TABLE.std(axis=0, ddof=1))
+    z = draws(6, 2)
+    moved = z @ torch.from_numpy(ppca.loadings).T + scales * decoder.network(z)
+    assert_close(decoder(z), tangent + slope * moved)
+
+
+def test_flags_have_no_linear_path_but_reach_the_network():
+    (encoder, _), _ = around(n_flags=2)
+    (without, _), _ = around()
+    seen = []
+    encoder.network.register_forward_hook(
+        lambda module, args, output: seen.append(args)
+    )
+    x, flags = draws(6, 4), (draws(6, 2) > 0).double()
+    assert_close(encoder(torch.cat([x, flags], dim=1)), without(x))
+    assert_close(seen[0][0][:, 4:], 2 * flags)
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_the_linear_model_is_trained_on_request(trainable):
+    paths, _ = around(trainable=trainable)
+    for path in paths:
+        assert path.weight.requires_grad == trainable
+        assert path.bias.requires_grad
+
+
+def test_networks_around_a_linear_model_see_and_give_standardised_values():
+    code_scales = torch.tensor([2.0, 0.5]).double()
+    (encoder, decoder), ppca = around(starts_at_zero=False, code_scales=code_scales)
+    scales = torch.from_numpy(PPCA_TABLE.std(axis=0, ddof=1))
+    mean = torch.from_numpy(ppca.mean)
+    x, z = draws(6, 4), draws(6, 2)
+    codes = (x - mean) @ torch.from_numpy(ppca.projection).T
+    codes = codes + code_scales * encoder.network((x - mean) / scales)
+    assert_close(encoder(x), codes)
+    rows = mean + z @ torch.from_numpy(ppca.loadings).T
+    assert_close(decoder(z), rows + scales * decoder.network(z / code_scales))
+
+
 # -------------------------------------------------------------------- whole networks
 
 
-def autoencoder():
+def autoencoder(widths=(1, 1, 1, 1), incomplete=()):
+    n_inputs = 4 + len(incomplete)
     encoder = LinearPath(
-        draws(2, 4),
+        draws(2, n_inputs),
         draws(2),
-        perceptron(4, 5, 2),
-        input_centre=torch.zeros(4).double(),
-        input_scale=torch.ones(4).double(),
+        perceptron(n_inputs, 5, 2),
+        input_centre=torch.zeros(n_inputs).double(),
+        input_scale=torch.ones(n_inputs).double(),
         output_scale=torch.ones(2).double(),
     )
-    return Autoencoder(encoder, perceptron(2, 5, 4), SquaredError())
+    decoder = perceptron(2, 5, 4)
+    return Autoencoder(encoder, decoder, SquaredError(), widths, incomplete)
 
 
-def vae(prior=None, likelihood=None):
+def vae(prior=None, likelihood=None, incomplete=()):
     return VariationalAutoencoder(
-        perceptron(4, 5, 6),
+        perceptron(4 + len(incomplete), 5, 6),
         perceptron(3, 5, 4),
         likelihood or Bernoulli(),
         prior or StandardNormal(3),
-        anchor=None,
+        (1, 1, 1, 1),
+        incomplete,
     )
+
+
+def with_holes(n_features=4):
+    """Make rows of which the third has nothing seen and the last two everything."""
+    seen = (draws(5, n_features, seed=5) > 0).double()
+    seen[2], seen[3:] = 0, 1
+    return Cells(draws(5, 4, seed=3), seen)
 
 
 def test_autoencoder_joins_encoder_and_decoder():
     model, x = autoencoder(), draws(5, 4, seed=3)
-    assert_close(model.code(x), model.encoder(x))
-    assert_close(model.reconstruction(model.code(x)), model.decoder(model.encoder(x)))
+    assert_close(model.code(Cells(x)), model.encoder(x))
+    code = model.code(Cells(x))
+    assert_close(model.reconstruction(code), model.decoder(model.encoder(x)))
     assert_close(model(x), model.decoder(model.encoder(x)))
 
 
@@ -301,12 +428,65 @@ def test_reconstruction_is_the_mean_that_the_output_stands_for():
     assert_close(model.reconstruction(z), torch.sigmoid(model.decoder(z)))
 
 
+@pytest.mark.parametrize("make", [autoencoder, vae])
+@pytest.mark.parametrize("incomplete", [(), (1,), (0, 3)])
+def test_the_encoder_is_told_which_cells_of_incomplete_columns_are_missing(
+    make, incomplete
+):
+    model, cells = make(incomplete=incomplete), with_holes()
+    missing = 1 - cells.seen[:, list(incomplete)]
+    expected = model.encoder(torch.cat([cells.values, missing], dim=1))
+    assert_close(model.encode(cells), expected)
+    whole = torch.cat([cells.values, torch.zeros_like(missing)], dim=1)
+    assert_close(model.encode(Cells(cells.values)), model.encoder(whole))
+
+
+@pytest.mark.parametrize("make", [autoencoder, vae])
+def test_missing_cells_of_other_columns_are_not_told(make):
+    model, cells = make(incomplete=(1,)), with_holes()
+    told, expected = cells.seen.clone(), model.encode(cells)
+    told[:, 0] = 0
+    assert torch.equal(model.encode(Cells(cells.values, told)), expected)
+    told[:, 1] = 0
+    found = model.encode(Cells(cells.values, told))
+    assert not torch.isclose(found, expected)[3:].any()
+
+
+def test_squared_errors_are_those_of_each_number():
+    model, cells = autoencoder(), with_holes()
+    expected = (model(cells.values) - cells.values).square()
+    assert_close(model.squared_errors(Cells(cells.values)), expected)
+    assert_close(model.squared_errors(cells), expected * cells.seen)
+
+
+@pytest.mark.parametrize("widths", [(4,), (3, 1), (1, 3), (2, 2), (1, 2, 1)], ids=str)
+def test_squared_errors_of_indicators_are_summed_for_each_cell(widths):
+    model, cells = autoencoder(widths), with_holes(len(widths))
+    errors = (model(cells.values) - cells.values).square()
+    parts = [part.sum(dim=1) for part in errors.split(widths, dim=1)]
+    expected = torch.stack(parts, dim=1)
+    assert_close(model.squared_errors(Cells(cells.values)), expected)
+    assert_close(model.squared_errors(cells), expected * cells.seen)
+
+
 def test_code_of_a_vae_is_the_posterior_mean():
     model, x = vae(), draws(5, 4, seed=3)
-    mean, log_variance = model.posterior(x)
+    mean, log_variance = model.posterior(Cells(x))
     assert mean.shape == log_variance.shape == (5, 3)
     assert_close(torch.cat([mean, log_variance], dim=1), model.encoder(x))
-    assert torch.equal(model.code(x), mean)
+    assert torch.equal(model.code(Cells(x)), mean)
+
+
+def test_holes_add_to_the_log_variances_of_the_code_alone():
+    model, cells, added = vae(), with_holes(), draws(5, 3, seed=7)
+    mean, log_variance = model.posterior(cells)
+    wider = model.posterior(Cells(cells.values, cells.seen, added))
+    assert torch.equal(wider[0], mean)
+    assert_close(wider[1], log_variance + added)
+
+
+def test_what_is_kept_with_the_weights_holds_no_layout_of_columns():
+    assert not {"cell", "incomplete"} & set(autoencoder(incomplete=(1,)).state_dict())
 
 
 def test_network_weights_are_the_matrices_of_the_networks_alone():
@@ -340,8 +520,17 @@ def parameters(**changes):
     return SimpleNamespace(**(defaults | changes))
 
 
-def architecture(**changes):
-    return Architecture.of(parameters(**changes), 4, loss="squared_error")
+BLOCKS = (
+    Block("gaussian", (1, 1)),
+    Block("binary", (1,)),
+    Block("categorical", (3, 4)),
+)
+
+
+def architecture(*, blocks=BLOCKS, incomplete=(), **changes):
+    return Architecture.of(
+        parameters(**changes), blocks, incomplete, loss="squared_error"
+    )
 
 
 def users_network(n_inputs, n_outputs):
@@ -383,6 +572,20 @@ def test_differences_name_the_parameter_and_both_values():
     assert architecture().differences(architecture()) == ""
 
 
+def test_other_columns_and_other_holes_are_another_architecture():
+    assert architecture() == architecture(blocks=tuple(BLOCKS))
+    assert architecture() != architecture(blocks=BLOCKS[:2])
+    found = architecture(incomplete=(1,)).differences(architecture())
+    assert found == "incomplete=(1,) (not ())"
+
+
+def test_an_architecture_counts_its_columns_and_inputs():
+    found = architecture(incomplete=(0, 4))
+    assert found.n_columns == 10
+    assert found.n_inputs == 12
+    assert architecture(blocks=BLOCKS[:1]).n_columns == 2
+
+
 @pytest.mark.parametrize(("encodes", "hidden"), [(True, [7, 5]), (False, [5, 7])])
 def test_the_decoder_mirrors_the_encoder(encodes, hidden):
     network = architecture().network(4, 2, generator(), encodes=encodes)
@@ -412,3 +615,11 @@ def test_a_factory_that_makes_no_module_is_refused():
     found = architecture(encoder=lambda n_inputs, n_outputs: "network")
     with pytest.raises(TypeError, match=r"got 'network' from .*torch\.nn\.Module"):
         found.network(4, 2, generator(), encodes=True)
+
+
+def test_a_module_of_the_wrong_width_is_refused():
+    found = architecture(
+        decoder=lambda n_inputs, n_outputs: linear(n_inputs, 3, generator())
+    )
+    with pytest.raises(ValueError, match=r"maps \(2, 4\) to \(2, 3\), but .*\(2, 2\)"):
+        found.network(4, 2, generator(), encodes=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 
@@ -18,11 +17,11 @@ from torch import nn
 from torch.testing import assert_close
 
 from skae._likelihoods import (
+    Binary,
+    Categorical,
     Gaussian,
-    GaussianMixture,
-    LinearGaussian,
+    Mixed,
     SquaredError,
-    StandardNormal,
     gaussian_kl,
     gaussian_log_prob,
 )
@@ -38,9 +37,15 @@ from skae._objectives import (
     EvidenceBound,
     Reconstruction,
     defended,
+    expected_cells,
+    importance_bound,
+    importance_draws,
     log_evidence,
+    log_prob,
     normal_points,
 )
+from skae._priors import GaussianMixture, StandardNormal
+from skae._torch import Cells
 
 N_FEATURES, N_CODES = 4, 2
 
@@ -62,6 +67,49 @@ def rows_of_table(n_samples=30, seed=0):
     )
 
 
+def ppca_of_table(n_codes=N_CODES):
+    return principal_components(rows_of_table().numpy(), n_codes).probabilistic()
+
+
+def cells_of_table(n_samples=30, seed=0, *, anchored=False):
+    rows = rows_of_table(n_samples, seed)
+    return Cells(rows, log_density=exact_log_density(rows) if anchored else None)
+
+
+def seen_cells(n_samples=30):
+    """Choose seen cells: none in the first row and all in the second."""
+    seen = draws(n_samples, N_FEATURES, seed=6) > -0.5
+    seen[0], seen[1] = False, True
+    return seen
+
+
+def cells_with_holes(n_samples=30, seed=0, *, n_codes=N_CODES, anchored=False):
+    """Make rows with holes, with what probabilistic PCA says of these."""
+    ppca, seen = ppca_of_table(n_codes), seen_cells(n_samples)
+    known = ppca.given(rows_of_table(n_samples, seed).numpy(), seen.numpy())
+    log_density = torch.from_numpy(known.log_density)
+    return Cells(
+        torch.from_numpy(known.filled),
+        seen.double(),
+        torch.from_numpy(known.variances / ppca.variances).log(),
+        log_density if anchored else None,
+    )
+
+
+CELLS = {
+    "whole": cells_of_table,
+    "anchored": lambda n=30: cells_of_table(n, anchored=True),
+    "holes": cells_with_holes,
+    "anchored holes": lambda n=30: cells_with_holes(n, anchored=True),
+}
+OF_CELLS = pytest.mark.parametrize("make_cells", CELLS.values(), ids=CELLS)
+
+
+def repeated(cells, n_times):
+    """Repeat the first row."""
+    return cells.map(lambda t: t[:1].expand(n_times, *t.shape[1:]))
+
+
 class Affine(nn.Module):
     """A map that is known exactly."""
 
@@ -74,27 +122,25 @@ class Affine(nn.Module):
         return nn.functional.linear(x, self.weight, self.bias)
 
 
-def linear_vae(*, anchored=False, prior=None):
+WIDTHS = (1,) * N_FEATURES
+
+
+def linear_vae(prior=None, n_codes=N_CODES):
     """Make probabilistic PCA of the table as a VAE."""
-    start = principal_components(rows_of_table().numpy(), N_CODES)
-    ppca = start.posterior()
-    mean, loadings, projection = map(
-        torch.from_numpy, (start.mean, ppca.loadings, ppca.projection)
+    ppca = ppca_of_table(n_codes)
+    mean, loadings, projection, variances = map(
+        torch.from_numpy, (ppca.mean, ppca.loadings, ppca.projection, ppca.variances)
     )
-    log_variances = torch.from_numpy(ppca.variances).log()
     spread = torch.full_like(mean, ppca.noise_variance**0.5)
-    anchor = LinearGaussian(
-        mean, projection, log_variances, loadings, ppca.noise_variance
-    )
     return VariationalAutoencoder(
         Affine(
             torch.cat([projection, torch.zeros_like(projection)]),
-            torch.cat([-projection @ mean, log_variances]),
+            torch.cat([-projection @ mean, variances.log()]),
         ),
         Affine(loadings, mean),
         Gaussian(spread, torch.zeros_like(spread)),
-        prior or StandardNormal(N_CODES).double(),
-        anchor if anchored else None,
+        prior or StandardNormal(n_codes).double(),
+        WIDTHS,
     )
 
 
@@ -106,8 +152,8 @@ def misled_vae(**options):
     return model
 
 
-def curved_vae(prior=None, *, anchored=False):
-    model = linear_vae(anchored=anchored, prior=prior)
+def curved_vae(prior=None):
+    model = linear_vae(prior)
     for name, widths in {"encoder": (4, 5, 4), "decoder": (2, 5, 4)}.items():
         network = multilayer_perceptron(
             widths, "tanh", 0.0, generator(), starts_at_zero=False
@@ -148,12 +194,12 @@ def autoencoder():
         multilayer_perceptron(widths, "tanh", 0.0, generator(), starts_at_zero=False)
         for widths in ((4, 5, 2), (2, 5, 4))
     )
-    return Autoencoder(encoder, decoder, SquaredError()).double()
+    return Autoencoder(encoder, decoder, SquaredError(), WIDTHS).double()
 
 
 def copying():
     """Make an autoencoder that returns what it sees: its loss is the corruption."""
-    return Autoencoder(nn.Identity(), nn.Identity(), SquaredError())
+    return Autoencoder(nn.Identity(), nn.Identity(), SquaredError(), WIDTHS)
 
 
 def assert_gradients_are_finite_differences(model, loss, step=1e-5):
@@ -186,25 +232,52 @@ def test_reconstruction_loss_of_pca_is_its_residual_variance():
         Affine(components, -components @ mean),
         Affine(components.T, mean),
         SquaredError(),
+        WIDTHS,
     )
-    loss = reconstruction(model).validation_loss(rows_of_table()).mean().item()
+    loss = reconstruction(model).validation_loss(cells_of_table()).mean().item()
     discarded = start.noise_variance * (N_FEATURES - N_CODES) * 29 / 30
     assert_allclose(loss, discarded / N_FEATURES)
 
 
 def test_training_and_validation_losses_agree_without_corruption():
-    objective, rows = reconstruction(autoencoder(), sparsity=0.3), rows_of_table()
-    assert_close(objective.training_loss(rows), objective.validation_loss(rows))
+    objective = reconstruction(autoencoder(), sparsity=0.3)
+    for cells in (cells_of_table(), cells_with_holes()):
+        assert_close(objective.training_loss(cells), objective.validation_loss(cells))
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.5])
 def test_sparsity_adds_the_mean_absolute_code(sparsity):
     model, rows = autoencoder(), rows_of_table()
     expected = (model(rows) - rows).square().mean(dim=1)
-    expected = expected + sparsity * model.code(rows).abs().mean(dim=1)
+    cells = Cells(rows)
+    expected = expected + sparsity * model.code(cells).abs().mean(dim=1)
     objective = reconstruction(model, sparsity=sparsity)
-    assert_close(objective.training_loss(rows), expected)
-    assert_close(objective.validation_loss(rows), expected)
+    assert_close(objective.training_loss(cells), expected)
+    assert_close(objective.validation_loss(cells), expected)
+
+
+def test_rows_with_holes_cost_the_mean_over_their_seen_cells():
+    model, cells = autoencoder(), cells_with_holes()
+    found = reconstruction(model).training_loss(cells).detach().numpy()
+    errors = (model(cells.values) - cells.values).square().detach().numpy()
+    seen = cells.seen.numpy() > 0
+    expected = [
+        e[s].mean() if s.any() else 0 for e, s in zip(errors, seen, strict=True)
+    ]
+    assert_allclose(found, expected)
+
+
+def test_noise_and_masks_fall_on_rows_but_not_on_what_is_seen():
+    noise = torch.ones(N_FEATURES).double()
+    told = []
+    model = autoencoder()
+    model.encode = lambda cells: told.append(cells) or cells.values[:, :2]
+    cells = cells_with_holes(anchored=True)
+    options = {"noise_scale": noise, "masking": 0.5}
+    reconstruction(model, **options).training_loss(cells)
+    assert (told[0].values != cells.values).all()
+    for name in ("seen", "log_variances", "log_density"):
+        assert getattr(told[0], name) is getattr(cells, name)
 
 
 def test_noise_has_the_variance_asked_for_in_each_column():
@@ -213,7 +286,7 @@ def test_noise_has_the_variance_asked_for_in_each_column():
     model = copying()
     model.encoder.register_forward_hook(lambda module, args, output: seen.append(args))
     rows = draws(4000, N_FEATURES)
-    loss = reconstruction(model, 1, noise_scale=scale).training_loss(rows)
+    loss = reconstruction(model, 1, noise_scale=scale).training_loss(Cells(rows))
     noise = seen[0][0] - rows
     assert_close(loss, noise.square().mean(dim=1))
     assert not noise[:, 0].any()
@@ -227,7 +300,7 @@ def test_masked_cells_are_the_centre_and_the_loss_is_of_the_clean_row(masking):
     centre = torch.tensor([5.0, 6.0, 7.0, 8.0]).double()
     rows = torch.zeros(5000, N_FEATURES).double()
     objective = reconstruction(copying(), masking=masking, centre=centre)
-    found = objective.training_loss(rows)
+    found = objective.training_loss(Cells(rows))
     expected = masking * centre.square().mean()
     assert abs(found.mean() - expected) < 4 * found.std() / 5000**0.5
     possible = {
@@ -240,35 +313,36 @@ def test_masked_cells_are_the_centre_and_the_loss_is_of_the_clean_row(masking):
 def test_validation_sees_clean_rows():
     noise = torch.ones(N_FEATURES).double()
     objective = reconstruction(copying(), noise_scale=noise, masking=0.5)
-    assert not objective.validation_loss(rows_of_table()).any()
-    assert objective.training_loss(rows_of_table()).all()
+    assert not objective.validation_loss(cells_of_table()).any()
+    assert objective.training_loss(cells_of_table()).all()
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.25, 1.0])
 def test_annealed_noise_falls_with_the_learning_rate(rate):
     noise = torch.ones(N_FEATURES).double()
-    rows = rows_of_table(2000)
+    cells = cells_of_table(2000)
     annealed, steady = (
         reconstruction(copying(), noise_scale=noise, anneal=anneal)
         for anneal in (True, False)
     )
-    full = annealed.training_loss(rows)
+    full = annealed.training_loss(cells)
     annealed.generator.manual_seed(0)
     for objective in (annealed, steady):
         objective.begin_epoch(0, 0.5)
         objective.begin_epoch(7, rate)
-    assert_close(annealed.training_loss(rows), rate**2 * full)
-    assert_close(steady.training_loss(rows), full)
+    assert_close(annealed.training_loss(cells), rate**2 * full)
+    assert_close(steady.training_loss(cells), full)
 
 
-def test_gradients_of_the_reconstruction_are_finite_differences():
-    model, rows = autoencoder(), rows_of_table(5)
+@pytest.mark.parametrize("make_cells", [cells_of_table, cells_with_holes])
+def test_gradients_of_the_reconstruction_are_finite_differences(make_cells):
+    model, cells = autoencoder(), make_cells(5)
     noise = torch.ones(N_FEATURES).double()
     objective = reconstruction(model, noise_scale=noise, masking=0.3, sparsity=0.1)
 
     def loss():
         objective.generator.manual_seed(1)
-        return objective.training_loss(rows).mean()
+        return objective.training_loss(cells).mean()
 
     assert_gradients_are_finite_differences(model, loss)
 
@@ -278,9 +352,9 @@ def test_gradients_of_the_reconstruction_are_finite_differences():
 
 @pytest.mark.parametrize("n_points", [1, 3, 16])
 def test_log_evidence_of_probabilistic_pca_is_exact(n_points):
-    rows = rows_of_table(seed=1)
-    found = log_evidence(linear_vae(), rows, normal_points(n_points, N_CODES))
-    assert_close(found.detach(), exact_log_density(rows))
+    cells = cells_of_table(seed=1)
+    found = log_evidence(linear_vae(), cells, normal_points(n_points, N_CODES))
+    assert_close(found.detach(), exact_log_density(cells.values))
 
 
 @pytest.mark.parametrize("anchored", [True, False])
@@ -288,52 +362,52 @@ def test_log_evidence_of_probabilistic_pca_is_exact(n_points):
 def test_training_loss_of_probabilistic_pca_is_exact_with_particles(
     n_particles, anchored
 ):
-    rows = rows_of_table(seed=1)
-    objective = evidence_bound(linear_vae(anchored=anchored), n_particles=n_particles)
-    assert_close(-objective.training_loss(rows).detach(), exact_log_density(rows))
+    cells = cells_of_table(seed=1, anchored=anchored)
+    loss = evidence_bound(linear_vae(), n_particles=n_particles).training_loss(cells)
+    assert_close(-loss.detach(), exact_log_density(cells.values))
 
 
 @pytest.mark.parametrize("anchored", [True, False])
 def test_validation_loss_of_probabilistic_pca_is_exact(anchored):
-    rows = rows_of_table(seed=1)
-    objective = evidence_bound(linear_vae(anchored=anchored))
-    assert_close(-objective.validation_loss(rows).detach(), exact_log_density(rows))
+    cells = cells_of_table(seed=1, anchored=anchored)
+    loss = evidence_bound(linear_vae()).validation_loss(cells)
+    assert_close(-loss.detach(), exact_log_density(cells.values))
 
 
 def mean_bound(model, row, n_draws=8000, **options):
-    rows = row.expand(n_draws, -1)
+    cells = repeated(row, n_draws)
     with torch.no_grad():
-        bound = -evidence_bound(model, **options).training_loss(rows)
+        bound = -evidence_bound(model, **options).training_loss(cells)
     return bound.mean().item(), bound.std().item() / n_draws**0.5
 
 
 def test_elbo_of_probabilistic_pca_is_its_log_density_on_average():
-    row = rows_of_table()[:1]
+    row = cells_of_table(1)
     bound, error = mean_bound(linear_vae(), row)
-    assert abs(bound - exact_log_density(row).item()) < 4 * error
+    assert abs(bound - exact_log_density(row.values).item()) < 4 * error
 
 
 def test_elbo_falls_short_by_the_divergence_from_the_true_posterior():
-    row, model = rows_of_table()[:1], misled_vae()
+    row, model = cells_of_table(1), misled_vae()
     bound, error = mean_bound(model, row)
     posteriors = (*model.posterior(row), *linear_vae().posterior(row))
     gap = gaussian_kl(*posteriors).sum().item()
     assert gap > 0.2
-    assert abs(bound + gap - exact_log_density(row).item()) < 4 * error
+    assert abs(bound + gap - exact_log_density(row.values).item()) < 4 * error
 
 
 def test_particles_tighten_the_bound_from_below():
-    row = rows_of_table()[:1]
+    row = cells_of_table(1)
     bounds = [mean_bound(misled_vae(), row, n_particles=k) for k in (1, 2, 5, 30)]
     for (low, low_error), (high, high_error) in itertools.pairwise(bounds):
         assert high - low > 2 * math.hypot(low_error, high_error)
     last, error = bounds[-1]
-    assert last < exact_log_density(row).item() + 3 * error
+    assert last < exact_log_density(row.values).item() + 3 * error
 
 
 def evidence_at_random_points(n_points, n_sets=500):
     """Return the mean of the estimate over sets of points, and its error."""
-    model, row = misled_vae(), rows_of_table()[:1]
+    model, row = misled_vae(), cells_of_table(1)
     with torch.no_grad():
         found = torch.cat(
             [
@@ -353,80 +427,257 @@ def test_log_evidence_rises_with_the_points_but_not_above_the_exact_value():
 
 
 def test_quasi_random_points_come_closer_than_random_ones():
-    row = rows_of_table()[:1]
+    row = cells_of_table(1)
     found = log_evidence(misled_vae(), row, normal_points(1024, N_CODES)).item()
-    exact = exact_log_density(row).item()
+    exact = exact_log_density(row.values).item()
     _, error = evidence_at_random_points(1024, n_sets=50)
     assert abs(found - exact) < 50**0.5 * error
     assert_allclose(found, exact, atol=0.02)
 
 
 def test_log_evidence_is_the_logarithm_of_the_mean_importance_weight():
-    model, rows, points = misled_vae(), rows_of_table(5), draws(7, N_CODES, seed=3)
-    mean, log_variance = model.posterior(rows)
+    model, cells = misled_vae(), cells_with_holes(5)
+    points = draws(7, N_CODES, seed=3)
+    mean, log_variance = model.posterior(cells)
     total = torch.zeros(5).double()
     for point in points:
         z = mean + point * (0.5 * log_variance).exp()
-        joint = model.loss.log_prob(model.decoder(z), rows) + model.prior.log_prob(z)
+        joint = log_prob(model, z, cells) + model.prior.log_prob(z)
         total += (joint - gaussian_log_prob(z, mean, log_variance)).exp()
-    assert_close(log_evidence(model, rows, points), (total / 7).log())
+    expected = (total / 7).log().where(cells.seen.any(dim=1), 0.0)
+    assert_close(log_evidence(model, cells, points), expected)
 
 
-def test_log_evidence_of_a_row_depends_on_no_other_row():
-    model, rows = curved_vae(mixture(), anchored=True), rows_of_table()
+@OF_CELLS
+def test_log_evidence_of_a_row_depends_on_no_other_row(make_cells):
+    model, cells = curved_vae(mixture()), make_cells()
     points = normal_points(8, N_CODES)
     order = torch.arange(30).flip(0)
-    together = log_evidence(model, rows, points)
-    assert_close(log_evidence(model, rows[order], points), together[order])
-    assert_close(log_evidence(model, rows[7:8], points), together[7:8])
+    together = log_evidence(model, cells, points)
+    moved, alone = (
+        log_evidence(model, cells.index_select(0, index), points)
+        for index in (order, order[7:8])
+    )
+    assert_close(moved, together[order])
+    assert_close(alone, together[order[7:8]])
 
 
 def test_a_mixture_of_one_standard_part_is_the_standard_prior():
     single = GaussianMixture(1, N_CODES, generator())
     single.means.data.zero_()
-    rows, points = rows_of_table(), normal_points(8, N_CODES)
-    found = log_evidence(misled_vae(prior=single), rows, points)
-    assert_close(found, log_evidence(misled_vae(), rows, points))
+    cells, points = cells_with_holes(), normal_points(8, N_CODES)
+    found = log_evidence(misled_vae(prior=single), cells, points)
+    assert_close(found, log_evidence(misled_vae(), cells, points))
 
 
 def test_sampled_and_closed_divergences_agree_on_average():
     single = GaussianMixture(1, N_CODES, generator())
     single.means.data.zero_()
-    row = rows_of_table()[:1]
+    row = cells_of_table(1)
     sampled, error = mean_bound(misled_vae(prior=single), row, n_draws=20_000)
     closed, other = mean_bound(misled_vae(), row, n_draws=20_000, seed=1)
     assert abs(sampled - closed) < 4 * math.hypot(error, other)
 
 
+# ---------------------------------------------------------------- evidence with holes
+
+
+@pytest.mark.parametrize("n_points", [1, 5])
+def test_evidence_of_seen_cells_is_exact_for_one_component(n_points):
+    """The posterior given any cells is then a diagonal Gaussian."""
+    model, cells = linear_vae(n_codes=1), cells_with_holes(n_codes=1, anchored=True)
+    found = log_evidence(model, cells, normal_points(n_points, 1)).detach()
+    assert_close(found, cells.log_density)
+    assert found[0].abs() < 1e-12
+    plain = cells_with_holes(n_codes=1)
+    for loss in ("training_loss", "validation_loss"):
+        found = -getattr(evidence_bound(model, n_particles=3), loss)(plain)
+        assert_close(found.detach(), cells.log_density)
+
+
+@pytest.mark.parametrize("make", [linear_vae, misled_vae])
+def test_evidence_of_seen_cells_approaches_that_of_probabilistic_pca(make):
+    cells, exact = cells_with_holes(), cells_with_holes(anchored=True).log_density
+    gaps = []
+    for n_points in (1, 64, 4096):
+        bound = log_evidence(make(), cells, normal_points(n_points, N_CODES)).detach()
+        gaps.append((exact - bound).abs().mean().item())
+    assert gaps[0] > 3 * gaps[1] > 9 * gaps[2]
+    assert (exact - bound).abs().max() < 0.05
+
+
+def test_evidence_of_seen_cells_is_a_bound_on_average():
+    whole = cells_with_holes(anchored=True)
+    n_seen = whole.seen.sum(dim=1)
+    row = torch.nonzero((n_seen > 0) & (n_seen < N_FEATURES))[0]
+    cells = cells_with_holes().index_select(0, row)
+    bounds = [mean_bound(misled_vae(), cells, n_particles=k) for k in (2, 5, 30)]
+    for (low, low_error), (high, high_error) in itertools.pairwise(bounds):
+        assert high - low > 2 * math.hypot(low_error, high_error)
+    last, error = bounds[-1]
+    assert last < whole.log_density[row].item() + 3 * error
+
+
+def test_a_row_with_nothing_seen_has_evidence_of_zero():
+    cells = cells_with_holes().index_select(0, torch.tensor([0]))
+    found = log_evidence(linear_vae(), cells, normal_points(8, N_CODES))
+    assert_close(found.detach(), torch.zeros(1).double())
+
+
+def test_importance_draws_are_codes_of_the_posterior_with_their_weights():
+    model, cells, noise = (
+        curved_vae(mixture()),
+        cells_with_holes(),
+        draws(7, 1, N_CODES),
+    )
+    z, log_weights = importance_draws(model, cells, noise)
+    mean, log_variance = model.posterior(cells)
+    assert z.shape == (7, 30, N_CODES)
+    assert_close((z - mean) / (0.5 * log_variance).exp(), noise.expand(7, 30, N_CODES))
+    cell_log_prob = model.loss.per_cell(model.decoder(z), cells.values) * cells.seen
+    expected = cell_log_prob.sum(dim=-1) + model.prior.log_prob(z)
+    expected = expected - gaussian_log_prob(z, mean, log_variance)
+    assert_close(log_weights, expected)
+    bound = importance_bound(model, cells, noise)
+    assert_close(bound, log_weights.exp().mean(dim=0).log())
+
+
+def test_values_of_unseen_cells_change_no_likelihood_of_codes():
+    cells, z = cells_with_holes(), draws(7, 30, N_CODES)
+    other = Cells(torch.where(cells.seen > 0, cells.values, 50.0), cells.seen)
+    model = curved_vae()
+    assert torch.equal(log_prob(model, z, cells), log_prob(model, z, other))
+
+
+def blind(model):
+    """Let an encoder see the first column alone."""
+    encode = model.encoder
+
+    class First(nn.Module):
+        def forward(self, x):
+            return encode(x * torch.tensor([1.0, 0, 0, 0]).double())
+
+    model.encoder = First()
+    return model
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        lambda: reconstruction(blind(autoencoder()), sparsity=0.1),
+        lambda: evidence_bound(blind(curved_vae())),
+        lambda: evidence_bound(blind(curved_vae()), n_particles=3),
+        lambda: evidence_bound(blind(curved_vae(mixture())), beta=2.0),
+    ],
+    ids=["reconstruction", "ELBO", "particles", "mixture"],
+)
+@pytest.mark.parametrize("loss", ["training_loss", "validation_loss"])
+def test_what_a_hole_is_filled_with_reaches_the_loss_by_the_encoder_alone(
+    objective, loss
+):
+    seen = seen_cells().double()
+    seen[:, 0] = 1
+    losses = []
+    for value in (0.0, 1.5, -40.0):
+        rows = torch.where(seen > 0, rows_of_table(), value)
+        losses.append(getattr(objective(), loss)(Cells(rows, seen)))
+    assert torch.equal(losses[0], losses[1])
+    assert torch.equal(losses[0], losses[2])
+
+
+# -------------------------------------------------------------------- expected cells
+
+
+def conditional_moments(cells):
+    """Return mean and variance of all cells given the seen ones, exactly."""
+    ppca = ppca_of_table()
+    known = ppca.given(cells.values.numpy(), cells.seen.numpy() > 0)
+    mean = ppca.mean + known.codes @ ppca.loadings.T
+    variance = ppca.loadings @ known.covariances @ ppca.loadings.T
+    variance = variance.diagonal(axis1=1, axis2=2) + ppca.noise_variance
+    return known.filled, mean, variance
+
+
+@pytest.mark.parametrize("make", [linear_vae, misled_vae])
+def test_expected_cells_approach_the_conditional_mean_of_probabilistic_pca(make):
+    cells = cells_with_holes()
+    points = normal_points(8192, N_CODES)[:, None, :]
+    with torch.no_grad():
+        mean, variance = expected_cells(make(), cells, points)
+    filled, exact_mean, exact_variance = conditional_moments(cells)
+    hole = cells.seen.numpy() == 0
+    assert_allclose(mean.numpy()[hole], filled[hole], atol=0.05)
+    assert_allclose(mean.numpy(), exact_mean, atol=0.05)
+    assert_allclose(variance.numpy(), exact_variance, rtol=0.1)
+
+
+def test_expected_cells_are_weighted_sums_over_the_draws():
+    model, cells, noise = (
+        curved_vae(mixture()),
+        cells_with_holes(),
+        draws(7, 1, N_CODES),
+    )
+    z, log_weights = importance_draws(model, cells, noise)
+    weights = log_weights.softmax(dim=0)
+    first, second = torch.zeros(30, 4).double(), torch.zeros(30, 4).double()
+    for draw, weight in zip(z, weights, strict=True):
+        output = model.decoder(draw)
+        means, variances = model.loss.mean(output), model.loss.variance(output)
+        first += weight[:, None] * means
+        second += weight[:, None] * (variances + means.square())
+    mean, variance = expected_cells(model, cells, noise)
+    assert_close(mean, first)
+    assert_close(variance, second - first.square())
+
+
+def test_expected_levels_are_chances():
+    centre = torch.tensor([0.3, 0.2, 0.5, 0.3]).double()
+    scale = torch.tensor([0.4, 0.7, 0.7, 0.7]).double()
+    model = curved_vae()
+    model.loss = Mixed(
+        [
+            (Binary(centre[:1], scale[:1]), 1),
+            (Categorical((3,), centre[1:], scale[1:]), 3),
+        ]
+    )
+    raw = torch.eye(4).double()[torch.arange(30) % 3 + 1]
+    cells = Cells((raw - centre) / scale, seen_cells()[:, :2].double())
+    mean, _ = expected_cells(model, cells, normal_points(16, N_CODES)[:, None, :])
+    chances = mean * scale + centre
+    assert (chances > 0).all()
+    assert (chances < 1).all()
+    assert_close(chances[:, 1:].sum(dim=1), torch.ones(30).double())
+
+
 # ------------------------------------------------------------- beta, free bits, warm-up
 
 
-def closed_form_kl(model, rows):
-    return gaussian_kl(*model.posterior(rows), *model.prior.moments())
+def closed_form_kl(model, cells):
+    return gaussian_kl(*model.posterior(cells), *model.prior.moments())
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 4.0])
 def test_beta_weighs_the_divergence(beta):
-    model, rows = misled_vae(), rows_of_table()
+    model, cells = misled_vae(), cells_with_holes()
     weighed, plain = (
-        evidence_bound(model, beta=b).training_loss(rows) for b in (beta, 1.0)
+        evidence_bound(model, beta=b).training_loss(cells) for b in (beta, 1.0)
     )
-    assert_close(weighed - plain, (beta - 1) * closed_form_kl(model, rows).sum(dim=1))
+    assert_close(weighed - plain, (beta - 1) * closed_form_kl(model, cells).sum(dim=1))
 
 
 @pytest.mark.parametrize("n_particles", [1, 3])
 def test_beta_weighs_the_divergence_of_validation_too(n_particles):
-    model, rows = misled_vae(), rows_of_table()
+    model, cells = misled_vae(), cells_with_holes()
     strong, weak = (
-        evidence_bound(model, beta=b, n_particles=n_particles).validation_loss(rows)
+        evidence_bound(model, beta=b, n_particles=n_particles).validation_loss(cells)
         for b in (4.0, 2.0)
     )
-    assert_close(strong - weak, 2 * closed_form_kl(model, rows).sum(dim=1))
+    assert_close(strong - weak, 2 * closed_form_kl(model, cells).sum(dim=1))
 
 
 @pytest.mark.parametrize("prior", [None, mixture], ids=["normal", "mixture"])
 def test_with_another_beta_particles_only_average(prior):
-    row, model = rows_of_table()[:1], misled_vae(prior=prior and prior())
+    row, model = cells_of_table(1), misled_vae(prior=prior and prior())
     one, error = mean_bound(model, row, beta=2.0)
     several, other = mean_bound(model, row, beta=2.0, n_particles=5, seed=1)
     assert other < 0.6 * error
@@ -434,11 +685,11 @@ def test_with_another_beta_particles_only_average(prior):
 
 
 def test_free_bits_replace_what_a_component_says_below_them():
-    model, rows = misled_vae(), rows_of_table()
-    kl = closed_form_kl(model, rows)
+    model, cells = misled_vae(), cells_with_holes()
+    kl = closed_form_kl(model, cells)
     free = kl.median().item()
     free_loss, plain_loss = (
-        evidence_bound(model, free_bits=bits).training_loss(rows) for bits in (free, 0)
+        evidence_bound(model, free_bits=bits).training_loss(cells) for bits in (free, 0)
     )
     added = (free - kl).clamp(min=0).sum(dim=1)
     assert added.any()
@@ -446,22 +697,22 @@ def test_free_bits_replace_what_a_component_says_below_them():
 
 
 def test_enough_free_bits_leave_the_likelihood_alone():
-    model, rows = misled_vae(), rows_of_table()
-    free_loss = evidence_bound(model, free_bits=1e3).training_loss(rows)
-    likelihood_loss = evidence_bound(model, beta=0.0).training_loss(rows)
+    model, cells = misled_vae(), cells_with_holes()
+    free_loss = evidence_bound(model, free_bits=1e3).training_loss(cells)
+    likelihood_loss = evidence_bound(model, beta=0.0).training_loss(cells)
     assert_close(free_loss, likelihood_loss + 1e3 * N_CODES)
 
 
 @pytest.mark.parametrize("prior", [None, mixture], ids=["normal", "mixture"])
 def test_free_bits_hold_for_particles_and_in_validation(prior):
-    model, rows = misled_vae(prior=prior and prior()), rows_of_table()
+    model, cells = misled_vae(prior=prior and prior()), cells_with_holes()
     free, likelihood = (
         evidence_bound(model, n_particles=3, **options)
         for options in ({"free_bits": 1e3}, {"beta": 0.0})
     )
     free_nats = 1e3 * N_CODES
     for loss in ("training_loss", "validation_loss"):
-        found, expected = getattr(free, loss)(rows), getattr(likelihood, loss)(rows)
+        found, expected = getattr(free, loss)(cells), getattr(likelihood, loss)(cells)
         assert_close(found, expected + free_nats)
 
 
@@ -480,33 +731,33 @@ def test_beta_rises_evenly_and_stays(kl_warmup, expected):
 
 def test_validation_weighs_the_divergence_in_full_from_the_start():
     objective = evidence_bound(misled_vae(), beta=2.0, kl_warmup=9)
-    before = objective.validation_loss(rows_of_table())
+    before = objective.validation_loss(cells_of_table())
     objective.begin_epoch(0, 1.0)
-    assert torch.equal(objective.validation_loss(rows_of_table()), before)
+    assert torch.equal(objective.validation_loss(cells_of_table()), before)
 
 
 @pytest.mark.parametrize("prior", [None, mixture], ids=["normal", "mixture"])
-@pytest.mark.parametrize("anchored", [True, False])
+@OF_CELLS
 @pytest.mark.parametrize(
     "options",
     [{}, {"n_particles": 3}, {"beta": 2.0}, {"free_bits": 0.5}],
     ids=str,
 )
-def test_gradients_of_the_bound_are_finite_differences(prior, anchored, options):
-    model = curved_vae(prior and prior(), anchored=anchored)
-    objective, rows = evidence_bound(model, **options), rows_of_table(5)
+def test_gradients_of_the_bound_are_finite_differences(prior, make_cells, options):
+    model = curved_vae(prior and prior())
+    objective, cells = evidence_bound(model, **options), make_cells(5)
 
     def loss():
         objective.generator.manual_seed(1)
-        return objective.training_loss(rows).mean()
+        return objective.training_loss(cells).mean()
 
     assert_gradients_are_finite_differences(model, loss)
 
 
 def test_training_draws_come_from_the_generator():
-    rows = rows_of_table()
+    cells = cells_of_table()
     first, second, other = (
-        evidence_bound(misled_vae(), seed).training_loss(rows) for seed in (1, 1, 2)
+        evidence_bound(misled_vae(), seed).training_loss(cells) for seed in (1, 1, 2)
     )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
@@ -515,22 +766,26 @@ def test_training_draws_come_from_the_generator():
 def test_validation_draws_nothing():
     for objective in (evidence_bound(misled_vae()), reconstruction(autoencoder())):
         before = objective.generator.get_state()
-        first = objective.validation_loss(rows_of_table())
-        assert torch.equal(first, objective.validation_loss(rows_of_table()))
+        first = objective.validation_loss(cells_of_table())
+        assert torch.equal(first, objective.validation_loss(cells_of_table()))
         assert torch.equal(objective.generator.get_state(), before)
 
 
 # --------------------------------------------------------------------------- defence
 
 
-@given(log_density=st.floats(-1e30, 1e3), distance=st.floats(0, 1e6))
+def anchored_at(log_density):
+    log_density = torch.as_tensor(log_density, dtype=torch.float64)
+    return Cells(
+        torch.zeros(len(log_density), N_FEATURES).double(), None, None, log_density
+    )
+
+
+@given(log_density=st.floats(-1e30, 1e3), anchor=st.floats(-1e12, 1e3))
 @settings(max_examples=60, deadline=None)
-def test_a_defended_density_never_falls_far_below_the_anchor(log_density, distance):
-    model = linear_vae(anchored=True)
-    rows = torch.full((1, N_FEATURES), distance, dtype=torch.float64)
+def test_a_defended_density_never_falls_far_below_the_anchor(log_density, anchor):
     own = torch.full((1,), log_density, dtype=torch.float64)
-    found = defended(model, rows, own, 1.0).item()
-    anchor = model.anchor.log_prob(rows).item()
+    found = defended(own, anchored_at([anchor])).item()
     rounding = 1e-12 * (1 + abs(found))
     assert found >= anchor + math.log(DEFENCE) - rounding
     assert found >= log_density + math.log1p(-DEFENCE) - rounding
@@ -538,43 +793,54 @@ def test_a_defended_density_never_falls_far_below_the_anchor(log_density, distan
 
 
 def test_defence_leaves_the_anchors_own_density_as_it_is():
-    model, rows = linear_vae(anchored=True), rows_of_table()
-    anchor = model.anchor.log_prob(rows)
-    assert_close(defended(model, rows, anchor, 1.0), anchor)
+    cells = cells_of_table(anchored=True)
+    assert_close(defended(cells.log_density, cells), cells.log_density)
 
 
 def test_impossible_rows_fall_back_to_the_anchor_and_bend_no_weights():
-    model, rows = linear_vae(anchored=True), rows_of_table()
+    cells = cells_with_holes(anchored=True)
     log_density = torch.full((30,), -1e30, dtype=torch.float64, requires_grad=True)
-    found = defended(model, rows, log_density, 1.0)
+    found = defended(log_density, cells)
     found.sum().backward()
-    assert_close(found.detach(), model.anchor.log_prob(rows) + math.log(DEFENCE))
+    assert_close(found.detach(), cells.log_density + math.log(DEFENCE))
     assert not log_density.grad.any()
 
 
 def test_a_defended_density_still_integrates_to_one():
     X = np.random.default_rng(0).normal(size=(30, 1))
-    start = principal_components(X, 1)
-    ppca = start.posterior()
-    model = copy.copy(linear_vae())
-    model.anchor = LinearGaussian(
-        torch.from_numpy(start.mean),
-        torch.from_numpy(ppca.projection),
-        torch.from_numpy(ppca.variances).log(),
-        torch.from_numpy(ppca.loadings),
-        ppca.noise_variance,
-    )
+    ppca = principal_components(X, 1).probabilistic()
     grid = torch.linspace(-10, 10, 4001, dtype=torch.float64)
+    anchor = ppca.log_density(grid[:, None].numpy(), np.ones((4001, 1), dtype=bool))
     narrow = gaussian_log_prob(grid[:, None], torch.tensor(2.0), torch.tensor(-3.0))
-    density = defended(model, grid[:, None], narrow, 1.0).exp()
+    density = defended(narrow, anchored_at(anchor)).exp()
     assert_allclose(torch.trapezoid(density, grid).item(), 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("anchored", "beta"), [(False, 1.0), (True, 2.0)])
-def test_without_an_anchor_or_with_another_beta_nothing_is_mixed_in(anchored, beta):
-    model, rows = linear_vae(anchored=anchored), rows_of_table()
+def test_without_an_anchor_nothing_is_mixed_in():
     log_density = draws(30)
-    assert torch.equal(defended(model, rows, log_density, beta), log_density)
+    assert defended(log_density, cells_of_table()) is log_density
+
+
+@pytest.mark.parametrize("loss", ["training_loss", "validation_loss"])
+@pytest.mark.parametrize(
+    "options", [{}, {"n_particles": 3}, {"free_bits": 0.5}], ids=str
+)
+def test_bounds_are_defended_where_beta_is_one(loss, options):
+    plain, cells = cells_with_holes(), cells_with_holes(anchored=True)
+    alone, mixed, other, other_alone = (
+        -getattr(evidence_bound(misled_vae(), beta=beta, **options), loss)(rows)
+        for beta, rows in ((1.0, plain), (1.0, cells), (2.0, cells), (2.0, plain))
+    )
+    assert_close(mixed, defended(alone, cells))
+    assert not torch.isclose(mixed, alone).all()
+    assert torch.equal(other, other_alone)
+
+
+def test_evidence_is_defended():
+    plain, cells = cells_with_holes(), cells_with_holes(anchored=True)
+    points = normal_points(8, N_CODES)
+    alone, mixed = (log_evidence(misled_vae(), c, points) for c in (plain, cells))
+    assert_close(mixed, defended(alone, cells))
 
 
 # ---------------------------------------------------------------- quasi-random points
@@ -610,6 +876,6 @@ def test_seeded_dropout_makes_training_losses_repeatable():
     for seed in (1, 1, 2):
         objective = reconstruction(model, seed)
         seed_dropout(model, objective.generator)
-        losses.append(objective.training_loss(rows_of_table()))
+        losses.append(objective.training_loss(cells_of_table()))
     assert torch.equal(losses[0], losses[1])
     assert not torch.equal(losses[0], losses[2])

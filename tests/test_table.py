@@ -1,34 +1,26 @@
-"""From a user's table to the networks' matrix and back."""
+"""A table of numbers and level codes to the networks' matrix, and back."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.preprocessing import (
-    FunctionTransformer,
-    MinMaxScaler,
-    StandardScaler,
-)
-from sklearn.utils import check_array
+from sklearn.preprocessing import OneHotEncoder
 
 from skae import _table
 from skae._table import (
-    ColumnScaler,
+    FEWEST_ROWS,
+    MOST_LEVELS,
+    Block,
+    LevelEncoder,
+    TableEncoder,
     canonical_rows,
-    explain_text,
-    mean_and_deviation,
-    standardise,
-    to_container,
 )
 
-SCALINGS = pytest.mark.parametrize("scaling", ["standard", "minmax", None])
-FEW_VALUES = st.sampled_from([-1.5, -0.0, 0.0, 1.0, 256.0, 1e-300])
+FEW_VALUES = st.sampled_from([-1.5, -0.0, 0.0, 1.0, 256.0, 1e-300, np.nan])
 TABLES = arrays(
     np.float64, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=FEW_VALUES
 )
@@ -87,7 +79,8 @@ def test_real_weights_stay_with_their_rows_in_any_order(X, seed):
 @settings(max_examples=60, deadline=None)
 def test_the_rows_are_the_same_ones_and_none_is_lost(X):
     found, _ = canonical_rows(X, None)
-    assert sorted(map(tuple, found)) == sorted(map(tuple, X))
+    by_repr = [sorted(map(repr, (rows + 0.0).tolist())) for rows in (found, X)]
+    assert by_repr[0] == by_repr[1]
 
 
 @pytest.mark.parametrize("weight", [None, weights()], ids=["unweighted", "weighted"])
@@ -150,274 +143,341 @@ def test_the_table_and_its_weights_are_left_as_they_were():
     assert_array_equal(weight, weights())
 
 
-# ------------------------------------------------------------------- column scaler
+# ------------------------------------------------------------------ level encoder
 
 
-@pytest.mark.parametrize(
-    ("scaling", "scaler"), [("standard", StandardScaler()), ("minmax", MinMaxScaler())]
-)
-def test_scaling_is_sklearns(scaling, scaler):
-    X, X_new = table(), table(seed=1)
-    found = ColumnScaler(scaling).fit(X, None)
-    scaler.fit(X)
-    assert_allclose(found.encode(X_new), scaler.transform(X_new), rtol=1e-9)
-    assert_allclose(found.decode(X_new), scaler.inverse_transform(X_new), rtol=1e-9)
+def codes_of(*counts, seed=0):
+    """Draw codes with a number of rows for each level, in any order."""
+    codes = np.repeat(np.arange(len(counts)), counts).astype(float)
+    return np.random.default_rng(seed).permutation(codes)
 
 
-def test_no_scaling_changes_nothing():
-    scaler = ColumnScaler(None).fit(table(), None)
-    assert_array_equal(scaler.encode(table()), table())
-    assert_array_equal(scaler.decode(table()), table())
-    assert scaler.log_jacobian() == 0
+COUNTS = st.lists(st.integers(FEWEST_ROWS, 9), min_size=2, max_size=MOST_LEVELS)
 
 
-@SCALINGS
-def test_integer_weights_scale_as_repeated_rows(scaling):
-    weight = np.random.default_rng(0).integers(1, 4, size=40)
-    weighted = ColumnScaler(scaling).fit(table(), weight.astype(float))
-    repeated = ColumnScaler(scaling).fit(np.repeat(table(), weight, axis=0), None)
-    assert_allclose(weighted.centre_, repeated.centre_)
-    assert_allclose(weighted.scale_, repeated.scale_)
+@given(counts=COUNTS, weighted=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_indicators_of_a_column_have_mean_zero_and_total_variance_one(counts, weighted):
+    codes = codes_of(*counts)
+    weight = 1 + np.arange(len(codes)) % 5.0 if weighted else None
+    indicators = LevelEncoder(codes, weight).encode(codes)
+    mean = np.average(indicators, axis=0, weights=weight)
+    variance = np.average((indicators - mean) ** 2, axis=0, weights=weight)
+    assert indicators.shape[1] == (len(counts) if len(counts) > 2 else 1)
+    assert_allclose(mean, 0, atol=1e-12)
+    assert_allclose(variance.sum(), 1)
 
 
-MAGNITUDES = st.sampled_from([1e-200, 1e-30, 1e-3, 1.0, 1e6, 1e200])
+@given(counts=COUNTS, seed=st.integers(0, 100))
+@settings(max_examples=60, deadline=None)
+def test_levels_come_back_from_their_indicators(counts, seed):
+    codes = codes_of(*counts, seed=seed)
+    level = LevelEncoder(codes, None)
+    indicators = level.encode(codes)
+    assert_array_equal(level.decode(indicators, None), codes)
+    drawn = level.decode(indicators, np.random.default_rng(seed))
+    assert_array_equal(drawn, codes)
 
 
-@SCALINGS
-@given(magnitude=MAGNITUDES, offset=st.floats(-100, 100), seed=st.integers(0, 100))
+def test_indicators_are_sklearns_centred_and_divided_by_one_number():
+    codes = codes_of(5, 10, 20)
+    indicators = LevelEncoder(codes, None).encode(codes)
+    one_hot = OneHotEncoder(sparse_output=False).fit_transform(codes[:, None])
+    scale = np.sqrt(one_hot.var(axis=0).sum())
+    assert_allclose(indicators, (one_hot - one_hot.mean(axis=0)) / scale)
+
+
+@given(counts=COUNTS, seed=st.integers(0, 100))
 @settings(max_examples=40, deadline=None)
-def test_rows_come_back_in_their_units(scaling, magnitude, offset, seed):
-    X = magnitude * (np.random.default_rng(seed).normal(size=(9, 2)) + offset)
-    scaler = ColumnScaler(scaling).fit(X, None)
-    encoded = scaler.encode(X)
-    assert np.isfinite(encoded).all()
-    atol = 1e-13 * np.abs(X).max()
-    assert_allclose(scaler.decode(encoded), X, rtol=0, atol=atol)
-    if scaling == "standard":
-        assert_allclose(encoded.mean(axis=0), 0, atol=1e-10)
-        assert_allclose(encoded.std(axis=0), 1, rtol=1e-9)
-    if scaling == "minmax":
-        assert_array_equal(encoded.min(axis=0), 0)
-        assert_array_equal(encoded.max(axis=0), 1)
+def test_weights_of_levels_are_repeated_rows(counts, seed):
+    rng = np.random.default_rng(seed)
+    codes, weight = codes_of(*counts), rng.integers(1, 4, sum(counts))
+    one = LevelEncoder(codes, weight.astype(float))
+    other = LevelEncoder(np.repeat(codes, weight), None)
+    for name in ("position", "share", "frequency", "centre", "scale"):
+        assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-12)
 
 
-@SCALINGS
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("value", [0.0, 0.1, -3e7, 1e-30, 1e30])
-def test_constant_columns_come_back_exactly(scaling, dtype, value):
-    X = np.c_[np.full(37, value), table(37)].astype(dtype)
-    scaler = ColumnScaler(scaling).fit(X, None)
-    encoded = scaler.encode(X)
-    assert scaler.constant_.tolist() == [True, False, False, False, False]
-    if scaling is not None:
-        assert_array_equal(encoded[:, 0], 0)
-    decoded = scaler.decode(np.full_like(X, 123.0))
-    assert_array_equal(decoded[:, 0], X[:, 0])
+def test_a_missing_cell_is_zero_and_does_not_count():
+    codes = np.r_[codes_of(5, 10, 20), np.full(7, np.nan)]
+    with_missing, without = LevelEncoder(codes, None), LevelEncoder(codes[:-7], None)
+    indicators = with_missing.encode(codes)
+    assert_array_equal(indicators[-7:], 0)
+    assert_array_equal(indicators[:-7], without.encode(codes[:-7]))
 
 
-def test_columns_that_are_constant_up_to_rounding_are_constant():
-    X = np.c_[np.full(20, 0.3), table(20)]
-    X[::2, 0] = 0.1 + 0.2
-    scaler = ColumnScaler("standard").fit(X, None)
-    assert scaler.constant_.tolist() == [True, False, False, False, False]
+def test_levels_beyond_the_most_frequent_share_an_indicator():
+    counts = [100 + i for i in range(MOST_LEVELS)] + [50, 60, 90]
+    codes = codes_of(*counts)
+    level = LevelEncoder(codes, None)
+    assert level.width == MOST_LEVELS + 1
+    alone, shared = level.position[:MOST_LEVELS], level.position[MOST_LEVELS:]
+    assert sorted(alone) == list(range(MOST_LEVELS))
+    assert set(shared) == {MOST_LEVELS}
+    assert_allclose(level.share[MOST_LEVELS:], [0.25, 0.3, 0.45])
+    assert_array_equal(level.share[:MOST_LEVELS], 1)
 
 
-@pytest.mark.parametrize("spread", [1e-6, 1e-12])
-def test_small_variations_are_not_constant(spread):
-    X = 1 + spread * table(20)[:, :1]
-    scaler = ColumnScaler("standard").fit(X, None)
-    assert not scaler.constant_.any()
-    assert_allclose(scaler.encode(X).std(axis=0), 1, rtol=1e-3)
+def test_levels_of_few_rows_share_an_indicator_unless_there_is_but_one():
+    several = LevelEncoder(codes_of(20, 1, 2, 10, FEWEST_ROWS), None)
+    assert several.position.tolist() == [0, 3, 3, 1, 2]
+    one = LevelEncoder(codes_of(20, 1, 10), None)
+    assert one.position.tolist() == [0, 1, 2]
 
 
-@SCALINGS
-def test_single_precision_stays_single_and_close_to_double(scaling):
-    X = table().astype(np.float32)
-    scaler = ColumnScaler(scaling).fit(X, None)
-    encoded = scaler.encode(X)
-    assert encoded.dtype == scaler.decode(encoded).dtype == np.float32
-    assert_allclose(encoded, scaler.encode(X.astype(np.float64)), rtol=1e-5, atol=1e-6)
-    assert_allclose(scaler.decode(encoded), X, rtol=1e-6, atol=1e-2)
+@given(counts=st.lists(st.integers(1, 6), min_size=2, max_size=50))
+@settings(max_examples=60, deadline=None)
+def test_frequencies_of_levels_are_those_of_the_column(counts):
+    codes = codes_of(*counts)
+    level = LevelEncoder(codes, None)
+    assert_allclose(level.frequency * level.share, np.array(counts) / sum(counts))
+    variance = level.encode(codes).var(axis=0).sum()
+    assert_allclose(variance, 1 if level.width else 0)
 
 
-@pytest.mark.parametrize("scaling", ["standard", "minmax"])
-def test_single_precision_far_from_zero_keeps_its_digits(scaling):
-    X = (1e6 + np.arange(32)[:, None]).astype(np.float32)
-    scaler = ColumnScaler(scaling).fit(X, None)
-    exact = scaler.encode(X.astype(np.float64))
-    assert_allclose(scaler.encode(X), exact, rtol=1e-6, atol=1e-6)
-    assert_allclose(scaler.decode(exact.astype(np.float32)), X, rtol=1e-7)
+def test_levels_that_share_an_indicator_are_drawn_at_their_frequencies():
+    counts = [40, 30, *[2] * 10, *[1] * 10]
+    codes = codes_of(*counts)
+    level = LevelEncoder(codes, None)
+    shared = level.encode(np.full(6000, 5.0))
+    drawn = level.decode(shared, np.random.default_rng(0)).astype(int)
+    assert_allclose(np.bincount(drawn)[2:] / 6000, np.array(counts[2:]) / 30, atol=0.01)
+    assert counts[int(level.decode(shared[:1], None)[0])] == 2
 
 
-def test_columns_too_small_for_single_precision_stay_finite():
-    X = 1e-200 * table()
-    scaler = ColumnScaler("standard").fit(X, None)
-    assert np.isfinite(scaler.encode(X.astype(np.float32))).all()
-
-
-def test_tensors_are_standardised_as_arrays_are():
-    scaler = ColumnScaler("standard").fit(table(), None)
-    constants = scaler.constants(np.dtype(np.float64))
-    found = standardise(torch.from_numpy(table()), *map(torch.from_numpy, constants))
-    assert_array_equal(found.numpy(), scaler.encode(table()))
-
-
-@SCALINGS
-def test_scaling_leaves_its_input_alone(scaling):
-    X = table()
-    X.flags.writeable = False
-    scaler = ColumnScaler(scaling).fit(X, None)
-    assert not np.shares_memory(scaler.encode(X), X)
-    assert not np.shares_memory(scaler.decode(X), X)
-
-
-@SCALINGS
-def test_the_jacobian_is_the_change_of_a_uniform_density(scaling):
-    X = table()
-    scaler = ColumnScaler(scaling).fit(X, None)
-    side, scaled_side = np.ptp(X, axis=0), np.ptp(scaler.encode(X), axis=0)
-    expected = np.log(scaled_side).sum() - np.log(side).sum()
-    assert_allclose(scaler.log_jacobian(), expected)
-
-
-def test_constant_columns_have_no_jacobian():
-    X = table()
-    with_constant = ColumnScaler("standard").fit(np.c_[X, np.full(40, 5.0)], None)
-    without = ColumnScaler("standard").fit(X, None)
-    assert_allclose(with_constant.log_jacobian(), without.log_jacobian())
-
-
-# -------------------------------------------------------------- mean and deviation
-
-
-@pytest.mark.parametrize("chunk_rows", [7, 8192])
-@pytest.mark.parametrize("weight", [None, weights()], ids=["unweighted", "weighted"])
-def test_mean_and_deviation_are_numpys(chunk_rows, weight, monkeypatch):
-    monkeypatch.setattr(_table, "CHUNK_ROWS", chunk_rows)
-    mean, deviation = mean_and_deviation(table(), weight)
-    expected = np.average(table(), axis=0, weights=weight)
-    variance = np.average((table() - expected) ** 2, axis=0, weights=weight)
-    assert_allclose(mean, expected)
-    assert_allclose(deviation, np.sqrt(variance))
-
-
-@pytest.mark.parametrize("magnitude", [1e-300, 1e-200, 1e200, 1e300])
-def test_mean_and_deviation_do_not_overflow(magnitude):
-    X = table()[:, :2]
-    mean, deviation = mean_and_deviation(magnitude * X)
-    assert_allclose(mean / magnitude, X.mean(axis=0))
-    assert_allclose(deviation / magnitude, X.std(axis=0))
-
-
-def test_mean_and_deviation_of_single_precision_are_double():
-    X = (1e4 + np.random.default_rng(0).normal(size=(500, 2))).astype(np.float32)
-    mean, deviation = mean_and_deviation(X)
-    assert mean.dtype == deviation.dtype == np.float64
-    assert_allclose(mean, X.astype(np.float64).mean(axis=0), rtol=1e-12)
-    assert_allclose(deviation, X.astype(np.float64).std(axis=0), rtol=1e-9)
-
-
-def test_zeros_have_no_deviation():
-    mean, deviation = mean_and_deviation(np.zeros((5, 2)))
-    assert_array_equal(mean, 0)
-    assert_array_equal(deviation, 0)
-
-
-# -------------------------------------------------------------------- text columns
-
-
-def validate(X):
-    with explain_text(X):
-        return check_array(X, dtype=np.float64)
-
-
-def frames(columns):
-    polars = pytest.importorskip("polars")
-    return pd.DataFrame(columns), polars.DataFrame(columns)
-
-
-@pytest.mark.parametrize("library", [0, 1], ids=["pandas", "polars"])
-def test_text_columns_are_named(library):
-    columns = {"age": [1.0, 2.0], "name": ["Ada", "Bob"], "city": ["Rome", "Oslo"]}
-    frame = frames(columns)[library]
-    with pytest.raises(ValueError, match=r"not numeric, \['name', 'city'\].*expected"):
-        validate(frame)
-
-
-def test_categories_are_named():
-    frame = pd.DataFrame({"x": [1.0, 2.0], "kind": pd.Categorical(["a", "b"])})
-    with pytest.raises(ValueError, match=r"not numeric, \['kind'\]"):
-        validate(frame)
-
-
-@pytest.mark.parametrize("library", [0, 1], ids=["pandas", "polars"])
-def test_numbers_pass(library):
-    frame = frames({"age": [1, 2], "tall": [True, False]})[library]
-    assert_array_equal(validate(frame), [[1, 1], [2, 0]])
-
-
-def test_objects_that_hold_numbers_pass():
-    frame = pd.DataFrame({"age": [1, 2.5]}, dtype=object)
-    assert_array_equal(validate(frame), [[1], [2.5]])
+def test_among_indicators_of_equal_chance_the_more_frequent_level_wins():
+    level = LevelEncoder(codes_of(12, 30, *[1] * 12), None)
+    by_mean = np.zeros((1, level.width))  # the chances are the frequencies
+    assert level.decode(by_mean, None).tolist() == [1]
 
 
 @pytest.mark.parametrize(
-    "X",
-    [
-        np.array([["a", "b"]]),
-        [["a", 1]],
-        np.array([[np.nan, 1]]),
-        pd.DataFrame({"x": [np.nan, 1], "tall": [True, False]}),
-    ],
-    ids=["array", "list", "NaN", "frame with NaN"],
+    ("counts", "width"), [((7,), 0), ((1,) * 9, 0), ((2, 2), 0), ((5, 4), 1)]
 )
-def test_other_errors_stay_as_they_are(X):
-    with pytest.raises(ValueError, match=r"NaN|convert") as plain:
-        check_array(X, dtype=np.float64)
-    with pytest.raises(ValueError, match=r"NaN|convert") as explained:
-        validate(X)
-    assert str(explained.value) == str(plain.value)
+def test_columns_of_one_indicator_have_none_and_of_two_have_one(counts, width):
+    level = LevelEncoder(codes_of(*counts), None)
+    assert level.width == width
+    assert level.encode(codes_of(*counts)).shape == (sum(counts), width)
 
 
-def test_wrong_feature_names_are_not_taken_for_text():
-    frame = pd.DataFrame({"kind": ["a", "b"]})
-    with (
-        pytest.raises(ValueError, match=r"^The feature names should match"),
-        explain_text(frame),
-    ):
-        raise ValueError("The feature names should match those of fit")
+def test_a_column_of_one_indicator_is_drawn_at_its_frequencies():
+    level = LevelEncoder(codes_of(1, 2, 2, 1), None)
+    drawn = level.decode(np.empty((6000, 0)), np.random.default_rng(0)).astype(int)
+    assert_allclose(np.bincount(drawn) / 6000, [1 / 6, 1 / 3, 1 / 3, 1 / 6], atol=0.02)
 
 
-# ---------------------------------------------------------------------- containers
-
-NAMES = np.array(["a", "b", "c", "d"], dtype=object)
-
-
-def asking_for(output):
-    return FunctionTransformer().set_output(transform=output)
-
-
-def test_arrays_stay_arrays_unless_something_else_is_asked_for():
-    array = table()
-    assert to_container(array, NAMES, FunctionTransformer()) is array
-    assert to_container(array, NAMES, asking_for("default")) is array
+def test_a_column_without_a_level_stays_missing():
+    level = LevelEncoder(np.full(9, np.nan), None)
+    assert level.width == 0
+    assert level.encode(np.full(4, np.nan)).shape == (4, 0)
+    assert np.isnan(level.decode(np.empty((4, 0)), None)).all()
+    assert_array_equal(level.log_chance(np.full(4, np.nan), level.share), 0)
 
 
-def test_pandas_frames_get_the_names_and_the_index():
-    original = pd.DataFrame(table(), index=range(100, 140))
-    found = to_container(table(), NAMES, asking_for("pandas"), original)
-    expected = pd.DataFrame(table(), columns=list("abcd"), index=range(100, 140))
-    pd.testing.assert_frame_equal(found, expected)
+def test_the_chance_of_a_level_is_its_share_and_nothing_where_missing():
+    codes = codes_of(20, 1, 2, 10, FEWEST_ROWS)
+    level = LevelEncoder(codes, None)
+    found = level.log_chance(np.array([0, 1, 2, np.nan]), level.share)
+    assert_allclose(found, np.log([1, 1 / 3, 2 / 3, 1]))
 
 
-def test_pandas_frames_without_an_original_are_numbered():
-    found = to_container(table(), NAMES, asking_for("pandas"))
-    pd.testing.assert_frame_equal(found, pd.DataFrame(table(), columns=list("abcd")))
+# ------------------------------------------------------------------ table encoder
 
 
-def test_polars_frames_get_the_names():
-    polars = pytest.importorskip("polars")
-    found = to_container(table(), NAMES, asking_for("polars"))
-    assert isinstance(found, polars.DataFrame)
-    assert found.columns == list("abcd")
-    assert_array_equal(found.to_numpy(), table())
+def mixed(n_samples=60, seed=0, holes=0.0):
+    """Make a table of a number, five levels, a count, two levels, one, three, none."""
+    rng = np.random.default_rng(seed)
+    X = np.c_[
+        rng.normal(size=n_samples) * 10,
+        rng.permutation(np.arange(n_samples) % 5),
+        rng.poisson(3, n_samples),
+        rng.permutation(np.arange(n_samples) % 2),
+        np.zeros(n_samples),
+        rng.permutation(np.arange(n_samples) % 3),
+        np.full(n_samples, np.nan),
+    ]
+    return np.where(rng.random(X.shape) < holes, np.nan, X)
+
+
+LEVELS = "categorical"
+KINDS = ["gaussian", LEVELS, "poisson", LEVELS, LEVELS, LEVELS, LEVELS]
+
+
+def encoder_of(X, sample_weight=None, kinds=KINDS, scaling="standard"):
+    scalings = [None if kind == LEVELS else scaling for kind in kinds]
+    return TableEncoder(kinds, scalings).fit(X, sample_weight)
+
+
+def test_numbers_come_first_then_two_levels_then_more():
+    encoder = encoder_of(mixed())
+    assert encoder.blocks_ == (
+        Block("gaussian", (1,)),
+        Block("poisson", (1,)),
+        Block("binary", (1,)),
+        Block("categorical", (5, 3)),
+    )
+    assert encoder.order_.tolist() == [0, 2, 3, 1, 5]
+    matrix, seen = encoder.encode(mixed())
+    assert matrix.shape == (60, 11)
+    assert seen is None
+    assert not encoder.is_numeric
+
+
+def test_every_column_has_mean_zero_and_variance_one():
+    matrix, _ = encoder_of(mixed()).encode(mixed())
+    assert_allclose(matrix.mean(axis=0), 0, atol=1e-12)
+    variance = np.add.reduceat(matrix.var(axis=0), [0, 1, 2, 3, 8])
+    assert_allclose(variance, 1)
+
+
+def test_numbers_of_one_kind_lie_side_by_side():
+    kinds = ["gaussian", "poisson", "gaussian", LEVELS]
+    X = np.c_[mixed()[:, [0, 2, 0]], mixed()[:, 3]]
+    encoder = encoder_of(X, kinds=kinds)
+    assert [block.kind for block in encoder.blocks_] == [
+        "gaussian",
+        "poisson",
+        "binary",
+    ]
+    assert encoder.order_.tolist() == [0, 2, 1, 3]
+    assert_allclose(encoder.decode(encoder.encode(X)[0]), X, atol=1e-12)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    n_levels=st.lists(st.integers(0, 12), min_size=1, max_size=6),
+    holes=st.sampled_from([0.0, 0.3]),
+    weighted=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_rows_come_back_with_only_their_holes_filled(seed, n_levels, holes, weighted):
+    rng = np.random.default_rng(seed)
+    rows = np.arange(60)
+    columns = [
+        rng.permutation(rows % n if n else rng.normal(size=60)).astype(float)
+        for n in n_levels
+    ]
+    X = np.stack(columns, axis=1)
+    X[5:][rng.random((55, X.shape[1])) < holes] = np.nan
+    kinds = [LEVELS if n else "gaussian" for n in n_levels]
+    # Codes are those of levels that occur.
+    for j, n in enumerate(n_levels):
+        if n:
+            seen = ~np.isnan(X[:, j])
+            X[seen, j] = np.unique(X[seen, j], return_inverse=True)[1]
+    weight = rng.uniform(0.1, 3, 60) if weighted else None
+    encoder = encoder_of(X, weight, kinds)
+    matrix, seen = encoder.encode(X)
+    assert np.isfinite(matrix).all()
+    assert matrix.shape[1] == sum(block.width for block in encoder.blocks_)
+    back = encoder.decode(matrix)
+    rare = [
+        encoder.levels_[j].position.max(initial=0) + 1
+        < len(encoder.levels_[j].position)
+        for j in np.flatnonzero(n_levels)
+    ]
+    assume(not any(rare))
+    assert_allclose(back[~np.isnan(X)], X[~np.isnan(X)], atol=1e-12)
+    assert np.isfinite(back).all()
+    expected = ~np.isnan(X[:, encoder.order_])
+    assert_array_equal(np.ones_like(expected) if seen is None else seen, expected)
+
+
+def test_missing_cells_are_zero_and_their_mask_is_in_the_order_of_the_blocks():
+    X = mixed(holes=0.3)
+    encoder = encoder_of(X)
+    matrix, seen = encoder.encode(X)
+    assert_array_equal(seen, ~np.isnan(X[:, encoder.order_]))
+    per_column = encoder.columns_of(seen)
+    assert_array_equal(per_column, np.repeat(seen, [1, 1, 1, 5, 3], axis=1))
+    assert_array_equal(matrix[~per_column], 0)
+    assert (matrix[per_column] != 0).all()
+
+
+def test_a_table_of_numbers_alone_is_only_scaled():
+    X = mixed()[:, [0, 2]]
+    encoder = encoder_of(X, kinds=["gaussian"] * 2)
+    assert encoder.is_numeric
+    assert_array_equal(encoder.encode(X)[0], encoder.scaler_.encode(X))
+    assert_array_equal(encoder.centre_, encoder.scaler_.centre_)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_precision_of_the_rows_is_kept(dtype):
+    X = mixed(holes=0.2).astype(dtype)
+    encoder = encoder_of(mixed())
+    matrix, _ = encoder.encode(X)
+    assert matrix.dtype == encoder.decode(matrix).dtype == dtype
+    exact, _ = encoder.encode(X.astype(np.float64))
+    assert_allclose(matrix, exact, rtol=1e-5, atol=1e-6)
+
+
+def test_the_table_is_left_as_it_was():
+    X = mixed(holes=0.3)
+    X.flags.writeable = False
+    encoder = encoder_of(X)
+    matrix, _ = encoder.encode(X)
+    matrix.flags.writeable = False
+    encoder.decode(matrix)
+    encoder.log_jacobian(X)
+    assert_array_equal(X, mixed(holes=0.3))
+
+
+def test_infinite_values_are_not_hidden():
+    encoder = encoder_of(mixed())
+    X = mixed(holes=0.2)
+    X[0, 0], X[1, 0] = np.inf, -np.inf
+    assert encoder.encode(X)[0][:2, 0].tolist() == [np.inf, -np.inf]
+
+
+def test_expected_rows_have_the_likeliest_levels_and_the_mean_numbers():
+    encoder = encoder_of(mixed(), scaling="quantile")
+    matrix, _ = encoder.encode(mixed())
+    variance = np.random.default_rng(0).random(matrix.shape)
+    found, decoded = encoder.expected(matrix, variance), encoder.decode(matrix)
+    assert_array_equal(found[:, [1, 3, 4, 5]], decoded[:, [1, 3, 4, 5]])
+    numbers = encoder.scaler_.expected(matrix[:, :2], variance[:, :2])
+    assert_array_equal(found[:, [0, 2]], numbers)
+    assert np.isnan(found[:, 6]).all()
+
+
+def test_rows_within_range_are_those_of_the_scaler_and_levels_stay():
+    encoder = encoder_of(mixed())
+    far = np.tile([1e5, 4.0, 2.4, 1.0, 0.0, 2.0, np.nan], (3, 1))
+    found = encoder.within_range(far.copy(), whole=True)
+    assert_array_equal(found[:, [1, 3, 4, 5, 6]], far[:, [1, 3, 4, 5, 6]])
+    assert_array_equal(found[:, 0], mixed()[:, 0].max())
+    assert_array_equal(found[:, 2], 2)
+
+
+def test_the_jacobian_is_that_of_the_seen_numbers_and_of_shared_indicators():
+    X = mixed(holes=0.3)
+    X[:, 1] = np.where(np.isnan(X[:, 1]), np.nan, codes_of(30, 1, 2, 20, 7))
+    encoder = encoder_of(X)
+    numbers = -np.log(encoder.scaler_.scale_) * ~np.isnan(X[:, [0, 2]])
+    counts = np.bincount(X[~np.isnan(X[:, 1]), 1].astype(int), minlength=5)
+    pooled = (counts > 0) & (counts < FEWEST_ROWS)
+    share = np.where(pooled, counts / max(counts[pooled].sum(), 1), 1)
+    shares = [0.0 if np.isnan(code) else np.log(share[int(code)]) for code in X[:, 1]]
+    expected = numbers.sum(axis=1) + shares
+    assert_allclose(encoder.log_jacobian(X), expected, atol=1e-12)
+
+
+def test_the_frequency_is_that_of_independent_columns():
+    X = mixed(holes=0.3)
+    found = encoder_of(X).log_frequency(X)
+    expected = np.zeros(60)
+    for column in X[:, [1, 3, 5]].T:
+        seen = ~np.isnan(column)
+        share = np.bincount(column[seen].astype(int)) / seen.sum()
+        expected[seen] += np.log(share[column[seen].astype(int)])
+    assert_allclose(found, expected)
+
+
+def test_integer_weights_encode_as_repeated_rows():
+    X, weight = mixed(holes=0.2), np.random.default_rng(0).integers(1, 4, 60)
+    one = encoder_of(X, weight.astype(float))
+    other = encoder_of(np.repeat(X, weight, axis=0))
+    assert one.blocks_ == other.blocks_
+    assert_allclose(one.encode(X)[0], other.encode(X)[0], atol=1e-9)
+    assert_allclose(one.log_frequency(X), other.log_frequency(X))

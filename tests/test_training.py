@@ -18,6 +18,7 @@ from torch.testing import assert_close
 
 from skae import _training
 from skae._networks import linear, multilayer_perceptron, network_weights
+from skae._torch import Cells
 from skae._training import (
     AVERAGING,
     LBFGS,
@@ -85,6 +86,34 @@ def test_chosen_rows_come_in_their_order():
     assert torch.equal(rows.first(9), matrix[[4, 1, 5]])
 
 
+def cells_with_holes(n_rows=10):
+    seen = (draws(n_rows, 2, seed=1) > 0).double()
+    return Cells(draws(n_rows, 2), seen, log_density=draws(n_rows, seed=2))
+
+
+def test_rows_of_cells_carry_what_is_known_of_their_holes():
+    cells, index = cells_with_holes(), torch.tensor([4, 1, 4, 9, 0])
+    rows = Rows(cells, index)
+    assert len(Rows.all_of(cells)) == 10
+    for found, expected in ((rows.values(), index), (rows.first(2), index[:2])):
+        assert torch.equal(found.values, cells.values[expected])
+        assert torch.equal(found.seen, cells.seen[expected])
+        assert torch.equal(found.log_density, cells.log_density[expected])
+        assert found.log_variances is None
+
+
+def test_batches_of_cells_hold_every_row_once_with_its_holes():
+    cells = cells_with_holes(10)
+    parts = [batch.values() for batch in Rows.all_of(cells).batches(4, generator())]
+    values = torch.cat([part.values for part in parts])
+    order = values[:, 0].argsort()
+    whole = cells.values[:, 0].argsort()
+    assert torch.equal(values[order], cells.values[whole])
+    for name in ("seen", "log_density"):
+        together = torch.cat([getattr(part, name) for part in parts])
+        assert torch.equal(together[order], getattr(cells, name)[whole])
+
+
 def test_mean_of_losses_is_weighted():
     losses, weight = draws(6), draws(6).exp()
     weight = weight / weight.mean()
@@ -100,6 +129,9 @@ def test_evaluation_in_chunks_is_evaluation_at_once(monkeypatch):
     assert_close(whole, rows.values().sum(dim=1))
     monkeypatch.setattr(_training, "EVALUATION_ROWS", 3)
     assert torch.equal(rows.evaluate(lambda x: x.sum(dim=1)), whole)
+    cells = Cells(rows.cells, seen=draws(10, 2, seed=1))
+    found = Rows(cells, rows.index).evaluate(lambda c: (c.values * c.seen).sum(dim=1))
+    assert_close(found, (cells.values * cells.seen).sum(dim=1)[rows.index])
 
 
 @given(
@@ -127,6 +159,14 @@ def test_without_a_fraction_all_rows_train_and_some_of_them_judge(monkeypatch):
     training, judging = split_rows(torch.zeros(20, 1), None, None, 0)
     assert sorted(training.index.tolist()) == list(range(20))
     assert len(set(judging.index.tolist())) == len(judging) == 7
+
+
+def test_a_long_table_has_no_more_judges_than_it_needs(monkeypatch):
+    monkeypatch.setattr(_training, "MOST_JUDGES", 7)
+    training, judging = split_rows(torch.zeros(100, 1), None, 0.3, 0)
+    assert (len(training), len(judging)) == (93, 7)
+    both = torch.cat([training.index, judging.index])
+    assert both.sort().values.tolist() == list(range(100))
 
 
 @pytest.mark.parametrize("fraction", [0.3, None])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from scipy import stats
 from settings import curved_table
 from sklearn.datasets import (
     load_breast_cancer,
@@ -22,6 +26,13 @@ from skae import VAETransformer
 
 X = curved_table()
 QUICK = {"hidden_layer_sizes": (32,), "random_state": 0}
+SMALL = {"hidden_layer_sizes": (8,), "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Fit the default to the curved table, once."""
+    return VAETransformer(2, random_state=0).fit(X)
 
 
 @hypothesis_settings(max_examples=40, deadline=None)
@@ -80,10 +91,10 @@ def test_held_out_rows_are_never_less_likely_than_by_pca(load):
     assert fitted.score(test) >= PCA(width).fit(train).score(test) - 0.05
 
 
-def test_a_curved_density_is_learned():
+def test_a_curved_density_is_learned(trained):
     test = curved_table(seed=1)
     start = VAETransformer(2, max_iter=0).fit(X).score(test)
-    assert VAETransformer(2, random_state=0).fit(X).score(test) > start + 1.5
+    assert trained.score(test) > start + 1.5
 
 
 @pytest.mark.parametrize(
@@ -102,11 +113,31 @@ def test_the_density_integrates_to_one(parameters):
     fitted = VAETransformer(
         1, max_iter=60, early_stopping=False, **parameters, **QUICK
     ).fit(table)
-    sides = [np.linspace(c.min() - 5, c.max() + 5, 151) for c in table.T]
+    sides = [np.linspace(c.min() - 4, c.max() + 4, 121) for c in table.T]
     grid = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
     cell = np.prod([side[1] - side[0] for side in sides])
-    log_density = fitted.score_samples(grid, n_importance_samples=512)
+    log_density = fitted.score_samples(grid, n_importance_samples=256)
     assert np.exp(log_density).sum() * cell == pytest.approx(1.0, abs=0.03)
+
+
+def cells_between(values):
+    """Return the middles and the widths of pieces between values, and far beyond."""
+    values = np.unique(values[~np.isnan(values)])
+    beyond = np.ptp(values) * np.linspace(0, 3, 61)[1:]
+    edges = np.r_[values[0] - beyond[::-1], values, values[-1] + beyond]
+    return (edges[:-1] + edges[1:]) / 2, np.diff(edges)
+
+
+def test_the_density_of_normal_scores_integrates_to_one():
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=60)
+    table = np.c_[u, np.exp(u + 0.5 * rng.normal(size=60))]
+    fitted = VAETransformer(1, scaling="quantile", max_iter=60, **QUICK).fit(table)
+    middles, widths = zip(*map(cells_between, table.T), strict=True)
+    grid = np.stack(np.meshgrid(*middles), axis=-1).reshape(-1, 2)
+    log_density = fitted.score_samples(grid, n_importance_samples=128)
+    areas = np.multiply.outer(widths[1], widths[0]).ravel()
+    assert np.exp(log_density) @ areas == pytest.approx(1.0, abs=0.03)
 
 
 def test_the_estimate_rises_with_the_points_and_settles():
@@ -154,7 +185,7 @@ def test_no_row_falls_far_below_probabilistic_pca():
 def test_one_wild_row_does_not_spoil_the_density_of_the_others():
     table, test = X.copy(), curved_table(seed=1)
     table[0] = X.mean(axis=0) + 20 * X.std(axis=0)
-    fitted = VAETransformer(2, random_state=0).fit(table)
+    fitted = VAETransformer(2, max_iter=300, **QUICK).fit(table)
     assert fitted.score(test) > VAETransformer(2, max_iter=0).fit(X).score(test)
 
 
@@ -198,8 +229,9 @@ def test_a_mixture_prior_finds_clusters_of_codes():
     train, test = centres[rng.integers(0, 3, size=(2, 500))] + 0.3 * rng.normal(
         size=(2, 500, 3)
     )
-    normal = VAETransformer(2, random_state=0).fit(train).score(test)
-    mixture = VAETransformer(2, prior="mixture", random_state=0).fit(train)
+    common = {"max_iter": 300, "random_state": 0}
+    normal = VAETransformer(2, **common).fit(train).score(test)
+    mixture = VAETransformer(2, prior="mixture", **common).fit(train)
     assert mixture.score(test) > normal
     drawn = mixture.sample(2000, random_state=0)
     nearest = np.linalg.norm(drawn[:, None] - centres, axis=2).min(axis=1)
@@ -240,19 +272,17 @@ def test_bernoulli_rows_have_a_mass_that_sums_to_one():
     assert set(np.unique(fitted.sample(40, random_state=0))) == {0.0, 1.0}
 
 
-def test_samples_have_the_moments_of_the_table():
-    fitted = VAETransformer(2, random_state=0).fit(X)
-    drawn = fitted.sample(20_000, random_state=0)
+def test_samples_have_the_moments_of_the_table(trained):
+    drawn = trained.sample(20_000, random_state=0)
     np.testing.assert_allclose(drawn.mean(axis=0), X.mean(axis=0), atol=0.3 * X.std())
     np.testing.assert_allclose(drawn.std(axis=0), X.std(axis=0), rtol=0.25)
     np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(X.T), atol=0.2)
 
 
-def test_samples_are_as_likely_as_rows():
-    fitted = VAETransformer(2, random_state=0).fit(X)
+def test_samples_are_as_likely_as_rows(trained):
     test = curved_table(seed=1)
-    drawn = fitted.sample(2000, random_state=0)
-    assert fitted.score(drawn) == pytest.approx(fitted.score(test), abs=1.0)
+    drawn = trained.sample(2000, random_state=0)
+    assert trained.score(drawn) == pytest.approx(trained.score(test), abs=1.0)
 
 
 def test_constant_columns_do_not_run_away_with_the_likelihood():
@@ -268,3 +298,357 @@ def test_constant_columns_do_not_run_away_with_the_likelihood():
 def test_a_score_needs_a_point():
     with pytest.raises(ValueError, match="n_importance_samples=0"):
         VAETransformer(max_iter=0).fit(X).score_samples(X, n_importance_samples=0)
+
+
+# ------------------------------------------------------------------- missing cells
+
+
+def linear_table(n_rows=400, n_columns=5, seed=0):
+    rng = np.random.default_rng(seed)
+    return 3 + rng.normal(size=(n_rows, n_columns)) @ rng.normal(
+        size=(n_columns, n_columns)
+    )
+
+
+def holes_in(table, share=0.3, seed=0):
+    hidden = np.random.default_rng(seed).random(table.shape) < share
+    return np.where(hidden, np.nan, table)
+
+
+def moments_of_holes(table, holes, width):
+    """Log-density of seen cells, and moments of the others, by probabilistic PCA."""
+    scaler = StandardScaler().fit(table)
+    pca = PCA(width).fit(scaler.transform(table))
+    covariance, rows = pca.get_covariance(), scaler.transform(holes)
+    log_density = np.zeros(len(rows))
+    mean, variance = np.tile(pca.mean_, (len(rows), 1)), np.zeros_like(rows)
+    for i, row in enumerate(rows):
+        seen = ~np.isnan(row)
+        within = covariance[np.ix_(seen, seen)]
+        if seen.any():
+            normal = stats.multivariate_normal(pca.mean_[seen], within)
+            log_density[i] = normal.logpdf(row[seen])
+            log_density[i] -= np.log(scaler.scale_[seen]).sum()
+        gain = np.linalg.solve(within, covariance[seen]).T
+        mean[i] += gain @ (row - pca.mean_)[seen]
+        variance[i, ~seen] = np.diag(covariance - gain @ covariance[seen])[~seen]
+    return log_density, scaler.inverse_transform(mean), variance * scaler.var_
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_seen_cells_of_the_start_score_as_the_marginal_of_probabilistic_pca(width):
+    table = linear_table()
+    holes = holes_in(table[:80])
+    holes[0], holes[1, 1:] = np.nan, np.nan
+    fitted = VAETransformer(width, max_iter=0, scaling="standard").fit(table)
+    expected, _, _ = moments_of_holes(table, holes, width)
+    scores = fitted.score_samples(holes, n_importance_samples=4096)
+    np.testing.assert_allclose(scores, expected, atol=0.01)
+    assert scores[0] == 0
+
+
+def test_missing_cells_of_the_start_are_filled_by_their_conditional_mean():
+    table = linear_table()
+    holes = holes_in(table[:80])
+    holes[0] = np.nan
+    fitted = VAETransformer(2, max_iter=0).fit(table)
+    _, expected, _ = moments_of_holes(table, holes, 2)
+    expected = np.clip(expected, table.min(axis=0), table.max(axis=0))
+    filled = fitted.impute(holes, n_importance_samples=1024)
+    errors = (filled - np.where(np.isnan(holes), expected, holes)) / table.std(axis=0)
+    assert np.abs(errors).max() < 0.03
+
+
+def test_draws_of_the_start_have_the_conditional_mean_and_variance():
+    table = linear_table()
+    holes = holes_in(table[:40])
+    fitted = VAETransformer(2, max_iter=0).fit(table)
+    _, mean, variance = moments_of_holes(table, holes, 2)
+    draws = np.array(fitted.impute(holes, n_draws=200, random_state=0))
+    hidden = np.isnan(holes)
+    # Draws are kept within the range of the fit: cells far inside it are compared.
+    room = np.minimum(mean - table.min(axis=0), table.max(axis=0) - mean)
+    inside = hidden & (room > 2.5 * np.sqrt(variance))
+    assert inside.sum() > 20
+    deviation = np.sqrt(variance[inside])
+    assert (
+        np.abs(draws.mean(axis=0)[inside] - mean[inside]).max() < 0.3 * deviation.max()
+    )
+    np.testing.assert_allclose(draws.std(axis=0)[inside], deviation, rtol=0.25)
+
+
+def test_draws_vary_where_cells_are_missing_and_agree_with_the_mean():
+    holes = holes_in(X)
+    fitted = VAETransformer(2, max_iter=60, **SMALL).fit(holes)
+    before = holes.copy()
+    draws = np.array(fitted.impute(holes, n_draws=60, random_state=0))
+    np.testing.assert_array_equal(holes, before)
+    hidden = np.isnan(holes)
+    assert (draws[:, ~hidden] == holes[~hidden]).all()
+    assert (draws.std(axis=0)[hidden] > 0).all()
+    low, high = np.nanmin(holes, axis=0), np.nanmax(holes, axis=0)
+    assert ((draws >= low) & (draws <= high)).all()
+    scale = np.nanstd(holes, axis=0)
+    gap = (draws.mean(axis=0) - fitted.impute(holes)) / scale
+    assert np.sqrt(np.square(gap[hidden]).mean()) < 0.2
+    assert np.abs(gap[hidden].mean()) < 0.05
+
+
+def test_draws_repeat_by_their_seed():
+    holes = holes_in(X)
+    fitted = VAETransformer(2, max_iter=0).fit(holes)
+    one, same, other = (
+        fitted.impute(holes, n_draws=2, random_state=seed) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one[0], one[1], equal_nan=True)
+    assert not np.array_equal(one[0], other[0], equal_nan=True)
+    np.testing.assert_array_equal(fitted.impute(holes), fitted.impute(holes))
+
+
+@pytest.mark.parametrize("parameters", [{}, {"scaling": "quantile"}])
+def test_the_density_of_what_is_seen_is_the_joint_one_summed_over_the_rest(parameters):
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=400)
+    table = np.c_[u, u**2 + 0.5 * rng.normal(size=400)]
+    holes = np.where(rng.random((400, 2)) < 0.2, np.nan, table)
+    fitted = VAETransformer(1, max_iter=60, **parameters, **QUICK).fit(holes)
+    side, widths = cells_between(holes[:, 1])
+    for first in (-1.0, 0.0, 0.5):
+        grid = np.c_[np.full_like(side, first), side]
+        log_joint = fitted.score_samples(grid, n_importance_samples=512)
+        alone = fitted.score_samples([[first, np.nan]], n_importance_samples=512)
+        total = np.log(np.exp(log_joint) @ widths)
+        assert alone[0] == pytest.approx(total, abs=0.05)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_what_is_learned_of_holes_is_no_less_likely_than_by_the_start(share):
+    test = holes_in(curved_table(seed=1), share, seed=1)
+    holes = holes_in(X, share)
+    fitted = VAETransformer(2, max_iter=200, **QUICK).fit(holes)
+    start = VAETransformer(2, max_iter=0).fit(holes)
+    assert fitted.score(test) > start.score(test) - 0.05
+
+
+@pytest.mark.parametrize("n_draws", [0, -1, 1.5, "many"])
+def test_draws_are_counted_in_positive_integers(n_draws):
+    fitted = VAETransformer(max_iter=0).fit(X)
+    with pytest.raises(ValueError, match=f"n_draws={n_draws!r}"):
+        fitted.impute(X, n_draws=n_draws)
+    with pytest.raises(ValueError, match="n_importance_samples=0"):
+        fitted.impute(X, n_importance_samples=0)
+
+
+# --------------------------------------------------------------------- mixed tables
+
+
+def mixed_frame(n_rows=400, seed=0):
+    """Make a table of a spiked number, three levels and two, that hang together."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, 3, n_rows)
+    fare = np.where(
+        rng.random(n_rows) < 0.3, 0, np.exp(group + rng.normal(size=n_rows))
+    )
+    return pd.DataFrame(
+        {
+            "fare": fare.round(2),
+            "group": np.array(["a", "b", "c"])[group],
+            "sign": rng.random(n_rows) < np.array([0.1, 0.5, 0.9])[group],
+        }
+    )
+
+
+def test_auto_scaling_is_by_quantiles_where_there_are_levels():
+    frame = mixed_frame()
+    auto = VAETransformer(2, max_iter=0).fit(frame)
+    named = VAETransformer(2, max_iter=0, scaling="quantile").fit(frame)
+    plain = VAETransformer(2, max_iter=0, scaling="standard").fit(frame)
+    np.testing.assert_array_equal(auto.transform(frame), named.transform(frame))
+    assert not np.allclose(auto.transform(frame), plain.transform(frame))
+    numbers = VAETransformer(2, max_iter=0).fit(X)
+    standard = VAETransformer(2, max_iter=0, scaling="standard").fit(X)
+    np.testing.assert_array_equal(numbers.transform(X), standard.transform(X))
+
+
+def test_spikes_and_levels_are_drawn_as_often_as_they_are_in_the_table():
+    frame = mixed_frame(1000)
+    fitted = VAETransformer(2, max_iter=60, **QUICK).fit(frame)
+    drawn = fitted.sample(4000, random_state=0)
+    assert np.mean(drawn["fare"] == 0) == pytest.approx(0.3, abs=0.1)
+    assert drawn["fare"].min() == 0
+    assert drawn["fare"].max() <= frame["fare"].max()
+    shares = drawn["group"].value_counts(normalize=True)
+    np.testing.assert_allclose(shares[["a", "b", "c"]], 1 / 3, atol=0.08)
+    assert drawn["sign"].mean() == pytest.approx(0.5, abs=0.08)
+    with_c = drawn.loc[drawn["group"] == "c", "sign"].mean()
+    assert with_c > drawn.loc[drawn["group"] == "a", "sign"].mean() + 0.4
+
+
+def test_the_mass_of_levels_sums_to_one():
+    frame = (
+        mixed_frame()
+        .drop(columns="fare")
+        .assign(
+            rare=[f"r{i}" for i in range(9)] + ["often", "seldom"] * 195 + ["often"]
+        )
+    )
+    fitted = VAETransformer(2, max_iter=60, **SMALL).fit(frame)
+    every = pd.MultiIndex.from_product([sorted(set(frame[name])) for name in frame])
+    every = every.to_frame(index=False, name=list(frame))
+    log_mass = fitted.score_samples(every, n_importance_samples=512)
+    assert np.exp(log_mass).sum() == pytest.approx(1.0, abs=0.02)
+    alone = every.drop_duplicates("group").assign(sign=None, rare=None)
+    mass = np.exp(fitted.score_samples(alone, n_importance_samples=512))
+    assert mass.sum() == pytest.approx(1.0, abs=0.02)
+
+
+def test_the_density_of_a_mixed_table_integrates_to_one():
+    frame = mixed_frame()[["fare", "group"]]
+    frame["fare"] = np.random.default_rng(0).normal(size=400) + frame["group"].eq("c")
+    fitted = VAETransformer(1, max_iter=60, **SMALL).fit(frame)
+    side, widths = cells_between(frame["fare"].to_numpy())
+    log_density = [
+        fitted.score_samples(
+            pd.DataFrame({"fare": side, "group": level}), n_importance_samples=256
+        )
+        for level in "abc"
+    ]
+    mass = np.exp(log_density).sum(axis=0) @ widths
+    assert mass == pytest.approx(1.0, abs=0.03)
+
+
+def test_drawn_levels_are_as_likely_as_the_model_says():
+    frame = mixed_frame()
+    fitted = VAETransformer(2, max_iter=60, **SMALL).fit(frame)
+    row = pd.DataFrame({"fare": [0.0], "group": [None], "sign": [True]})
+    row = row.astype({"group": frame["group"].dtype})
+    rows = pd.concat([row.assign(group=level) for level in "abc"])
+    log_joint = fitted.score_samples(rows, n_importance_samples=1024)
+    chances = np.exp(log_joint - np.logaddexp.reduce(log_joint))
+    draws = fitted.impute(pd.concat([row] * 100), n_draws=20, random_state=0)
+    found = pd.concat(draws)["group"].value_counts(normalize=True)
+    np.testing.assert_allclose(found[["a", "b", "c"]], chances, atol=0.06)
+    likeliest = "abc"[chances.argmax()]
+    assert fitted.impute(row, n_importance_samples=1024)["group"].tolist() == [
+        likeliest
+    ]
+
+
+def test_draws_of_a_frame_are_frames_of_its_dtypes():
+    frame = mixed_frame()
+    frame.loc[::3, "group"] = None
+    frame.loc[1::4, "fare"] = np.nan
+    fitted = VAETransformer(2, max_iter=3, **SMALL).fit(frame)
+    draws = fitted.impute(frame, n_draws=3, random_state=0)
+    assert len(draws) == 3
+    for drawn in draws:
+        assert (drawn.dtypes == frame.dtypes).all()
+        assert not drawn.isna().any(axis=None)
+        seen = frame.notna()
+        pd.testing.assert_frame_equal(drawn.where(seen), frame)
+    filled = [drawn.loc[::3, "group"].tolist() for drawn in draws]
+    assert filled[0] != filled[1]
+
+
+# --------------------------------------------------------------------------- counts
+
+
+def counts_of(n_rows, seed, spread):
+    """Draw counts whose rates hang on one number; `spread` makes them overdispersed."""
+    rng = np.random.default_rng(seed)
+    u = rng.normal(size=n_rows)
+    rates = np.exp(np.outer(u, [0.5, -0.4, 0.3]) + np.array([1.0, 2.0, 0.0]))
+    rates *= rng.gamma(1 / spread, spread, rates.shape) if spread else 1
+    return rng.poisson(rates).astype(float)
+
+
+@cache
+def score_of_counts(likelihood, spread):
+    fitted = VAETransformer(1, likelihood=likelihood, max_iter=100, **SMALL)
+    fitted.fit(counts_of(500, 0, spread))
+    assert fitted.best_loss_ <= fitted.start_loss_
+    return fitted.score(counts_of(400, 1, spread))
+
+
+def test_counts_are_more_likely_as_counts_than_as_numbers():
+    assert score_of_counts("poisson", 0) > score_of_counts("gaussian", 0) + 0.1
+    gain = score_of_counts("negative_binomial", 1.0) - score_of_counts("gaussian", 1.0)
+    assert gain > 0.1
+
+
+def test_overdispersed_counts_are_less_likely_as_poisson():
+    gain = score_of_counts("negative_binomial", 1.0) - score_of_counts("poisson", 1.0)
+    assert gain > 0.5
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_the_mass_of_counts_sums_to_one(likelihood):
+    table = np.minimum(counts_of(300, 0, 0)[:, [0, 2]], 12)
+    fitted = VAETransformer(1, likelihood=likelihood, max_iter=60, **SMALL).fit(table)
+    side = np.arange(80.0)
+    every = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    log_mass = fitted.score_samples(every, n_importance_samples=256)
+    assert np.exp(log_mass).sum() == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_samples_of_counts_are_counts_of_the_same_moments(likelihood):
+    table = counts_of(600, 0, 0 if likelihood == "poisson" else 1.0)
+    fitted = VAETransformer(1, likelihood=likelihood, max_iter=100, **SMALL).fit(table)
+    drawn = fitted.sample(4000, random_state=0)
+    np.testing.assert_array_equal(drawn, drawn.round())
+    assert ((drawn >= 0) & (drawn <= table.max(axis=0))).all()
+    np.testing.assert_allclose(drawn.mean(axis=0), table.mean(axis=0), rtol=0.15)
+    np.testing.assert_allclose(drawn.std(axis=0), table.std(axis=0), rtol=0.3)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_counts_may_have_holes(likelihood):
+    table = counts_of(300, 0, 0)
+    holes = holes_in(table)
+    fitted = VAETransformer(1, likelihood=likelihood, max_iter=60, **SMALL).fit(holes)
+    assert np.isfinite(fitted.score_samples(holes)).all()
+    hidden = np.isnan(holes)
+    error = np.square(fitted.impute(holes) - table)[hidden].mean()
+    assert error < np.square(np.nanmean(holes, axis=0) - table)[hidden].mean()
+    whole = fitted.impute(holes, n_draws=1, random_state=0)[0]
+    np.testing.assert_array_equal(whole, whole.round())
+
+
+def test_each_column_may_have_its_likelihood():
+    frame = mixed_frame().assign(visits=counts_of(400, 0, 0)[:, 1].astype(int))
+    frame.loc[::5, "fare"] = np.nan
+    likelihood = {"visits": "poisson", "fare": "laplace"}
+    fitted = VAETransformer(2, likelihood=likelihood, max_iter=30, **SMALL).fit(frame)
+    drawn = fitted.sample(50, random_state=0)
+    assert (drawn.dtypes == frame.dtypes).all()
+    assert drawn["visits"].min() >= 0
+    assert np.isfinite(fitted.score_samples(frame)).all()
+    by_index = VAETransformer(1, likelihood={1: "poisson"}, max_iter=3, **SMALL)
+    by_name = VAETransformer(1, likelihood={"b": "poisson"}, max_iter=3, **SMALL)
+    numbers = np.c_[X[:, 0], counts_of(300, 0, 0)[:, 1]]
+    named = pd.DataFrame(numbers, columns=["a", "b"])
+    np.testing.assert_array_equal(
+        by_index.fit_transform(numbers), by_name.fit_transform(named)
+    )
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "message"),
+    [
+        ({"nope": "poisson"}, r"column 'nope'.*\['fare', 'group', 'sign'\]"),
+        ({"fare": "posson"}, "'posson'.*'poisson'"),
+        ({"group": "poisson"}, "'group'.*categor"),
+        ({"fare": "poisson"}, r"not counts.*'poisson'.*0, 1, 2"),
+    ],
+)
+def test_likelihoods_of_columns_that_cannot_be_are_refused(likelihood, message):
+    with pytest.raises(ValueError, match=message):
+        VAETransformer(likelihood=likelihood, max_iter=0).fit(mixed_frame())
+
+
+@pytest.mark.parametrize("cells", [[-1.0, 2.0, 3.0], [0.5, 1.0, 2.0]])
+def test_counts_are_whole_and_not_negative(cells):
+    with pytest.raises(ValueError, match="not counts"):
+        VAETransformer(1, likelihood="poisson").fit(np.array(cells)[:, None])

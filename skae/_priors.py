@@ -1,0 +1,87 @@
+"""Densities of the codes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from ._likelihoods import gaussian_log_prob, standard_normal
+
+
+class Prior(nn.Module):
+    """A density on the codes."""
+
+    is_standard = False
+
+    def __init__(self, n_components: int) -> None:
+        super().__init__()
+        self.n_components = n_components
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of codes of shape (..., n_components), in nats."""
+
+    @abstractmethod
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of each component of the code."""
+
+    @abstractmethod
+    def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw codes of the shape (n_samples, n_components) of `like`."""
+
+
+class StandardNormal(Prior):
+    """The prior N(0, I)."""
+
+    is_standard = True
+    zeros: Tensor
+
+    def __init__(self, n_components: int) -> None:
+        super().__init__(n_components)
+        self.register_buffer("zeros", torch.zeros(n_components), persistent=False)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return gaussian_log_prob(z, *self.moments())
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        return self.zeros, self.zeros
+
+    def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return standard_normal(like, generator)
+
+
+class GaussianMixture(Prior):
+    """A learned mixture of diagonal Gaussians.
+
+    It starts as N(0, I) in every part, save for means of a thousandth that let the
+    parts drift apart in training (Tomczak and Welling (2018). VAE with a VampPrior).
+    """
+
+    def __init__(
+        self, n_parts: int, n_components: int, generator: torch.Generator
+    ) -> None:
+        super().__init__(n_components)
+        means = torch.empty(n_parts, n_components, dtype=torch.float64)
+        self.means = nn.Parameter(1e-3 * standard_normal(means, generator))
+        self.log_variances = nn.Parameter(torch.zeros_like(means))
+        self.logits = nn.Parameter(torch.zeros(n_parts, dtype=torch.float64))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        parts = gaussian_log_prob(z[..., None, :], self.means, self.log_variances)
+        return (parts + self.logits.log_softmax(dim=0)).logsumexp(dim=-1)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        share = self.logits.softmax(dim=0)[:, None]
+        mean = (share * self.means).sum(dim=0)
+        spread = (self.means - mean).square() + self.log_variances.exp()
+        return mean, (share * spread).sum(dim=0).log()
+
+    def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        shares = self.logits.softmax(dim=0)
+        part = torch.multinomial(
+            shares, len(like), replacement=True, generator=generator
+        )
+        spread = (0.5 * self.log_variances[part]).exp()
+        return self.means[part] + spread * standard_normal(like, generator)

@@ -1,0 +1,251 @@
+"""Numeric columns on one scale, with holes where cells are missing, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import ndtri
+from sklearn.utils import gen_batches
+
+CHUNK_ROWS = 8192
+MOST_KNOTS = 1000
+HERMITE_NODES = 9
+MOST_DECIMALS = 4
+DECIMALS_ROWS = 2000  # that the decimals are read from
+RESOLUTION_ROWS = 10_000
+
+
+class ColumnScaler:
+    """Bring numeric columns to one scale, and outputs back to the user's units.
+
+    A constant column is centred and left at its scale on the way in, and comes back as
+    its constant on the way out, whatever the networks say.
+
+    Parameters
+    ----------
+    scalings : sequence of {"standard", "minmax", "quantile", None}
+        For each column: zero mean and unit variance; the range [0, 1]; normal scores,
+        standardised; or as it is.
+
+    Attributes
+    ----------
+    centre_, scale_ : ndarray of shape (n_features,)
+        What is subtracted, and what is divided by.
+    low_, high_ : ndarray of shape (n_features,)
+        Range of each column.
+    constant_ : ndarray of bool of shape (n_features,)
+    decimals_ : ndarray of int of shape (n_features,)
+        Decimals of the values, or -1 where there are more than four.
+    resolution_ : ndarray of shape (n_features,)
+        Distance between neighbouring values, as a geometric mean over the rows, in
+        scaled units; zero where hardly a value occurs twice.
+    scores_ : dict of int to NormalScores
+        Of the columns that have them.
+    """
+
+    def __init__(self, scalings: Sequence[str | None]) -> None:
+        self.scalings = tuple(scalings)
+
+    def fit(self, X: np.ndarray, sample_weight: np.ndarray | None) -> ColumnScaler:
+        low, high = _range(X)
+        # One rounding error of the largest value is not a variation of the column.
+        magnitude = np.maximum(np.abs(low), np.abs(high))
+        varies = high - low > 4 * np.finfo(X.dtype).eps * magnitude
+        self.constant_ = ~varies
+        self.low_, self.high_ = low, high
+        self.decimals_ = _decimals(X)
+        self.scores_ = {
+            j: NormalScores(X[:, j], sample_weight)
+            for j in self._columns("quantile")
+            if varies[j]
+        }
+        self.centre_, self.scale_ = mean_and_deviation(
+            self._to_scores(X), sample_weight
+        )
+        ranged, raw = self._columns("minmax"), self._columns(None)
+        self.centre_[ranged], self.scale_[ranged] = low[ranged], (high - low)[ranged]
+        self.scale_[self.constant_] = 1.0
+        self.centre_[self.constant_] = np.nan_to_num(low[self.constant_])
+        self.centre_[raw], self.scale_[raw] = 0.0, 1.0
+        some = self.encode(X[:: -(-len(X) // RESOLUTION_ROWS)])
+        self.resolution_ = np.array([_resolution(column) for column in some.T])
+        return self
+
+    def _columns(self, scaling: str | None) -> list[int]:
+        return [j for j, chosen in enumerate(self.scalings) if chosen == scaling]
+
+    def encode(self, X: np.ndarray) -> np.ndarray:
+        """Scale the rows in the dtype of `X`; holes stay NaN."""
+        X = self._to_scores(X)
+        centre = self.centre_.astype(X.dtype)
+        # The rounding error keeps the digits of float32 columns far from zero.
+        rounded_off = (self.centre_ - centre).astype(X.dtype)
+        encoded = X - centre
+        encoded -= rounded_off
+        encoded /= np.maximum(self.scale_.astype(X.dtype), np.finfo(X.dtype).tiny)
+        return encoded
+
+    def decode(self, encoded: np.ndarray) -> np.ndarray:
+        """Return rows in the user's units, in the dtype of `encoded`."""
+        X = encoded * self.scale_.astype(encoded.dtype)
+        X += self.centre_.astype(encoded.dtype)
+        for j, scores in self.scores_.items():
+            X[:, j] = scores.inverse(X[:, j])
+        X[:, self.constant_] = self.low_[self.constant_]
+        return X
+
+    def expected(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Mean in the user's units of cells that are Gaussian in scaled units.
+
+        Where the scale is not a linear one, by Gauss-Hermite quadrature.
+        """
+        if not self.scores_:
+            return self.decode(mean)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(HERMITE_NODES)
+        deviation = np.sqrt(variance)
+        parts = [
+            weight * self.decode(mean + node * deviation)
+            for node, weight in zip(nodes, weights / weights.sum(), strict=True)
+        ]
+        return np.sum(parts, axis=0)
+
+    def within_range(self, X: np.ndarray, whole: bool) -> np.ndarray:
+        """Clip rows to the fitted range; with `whole`, round them as its values are."""
+        X = np.clip(X, self.low_, self.high_)
+        for j in np.flatnonzero(self.decimals_ >= 0) if whole else ():
+            X[:, j] = np.round(X[:, j], self.decimals_[j])
+        return X
+
+    def log_derivative(self, X: np.ndarray) -> np.ndarray:
+        """Log of the slope of each cell's scaled value; zero where it is missing."""
+        slope = np.broadcast_to(-np.log(self.scale_), X.shape).copy()
+        for j, scores in self.scores_.items():
+            slope[:, j] += scores.log_slope(X[:, j])
+        return np.where(np.isnan(X), 0.0, slope)
+
+    def _to_scores(self, X: np.ndarray) -> np.ndarray:
+        if not self.scores_:
+            return X
+        encoded = X.copy()
+        for j, scores in self.scores_.items():
+            encoded[:, j] = scores.scores(X[:, j])
+        return encoded
+
+
+class NormalScores:
+    """Map a column to the scores that its ranks would have in a normal sample.
+
+    Equal values share the score of their mean rank (van der Waerden scores). Between
+    the values the map is linear, and beyond them it goes on with the mean slope. On the
+    way back all scores that belong to a repeated value lead to that value, so that
+    spikes and whole numbers are drawn as often as they were seen.
+
+    Parameters
+    ----------
+    column : ndarray of shape (n_samples,)
+        Missing cells are NaN.
+    sample_weight : ndarray of shape (n_samples,) or None
+    """
+
+    def __init__(self, column: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        seen = ~np.isnan(column)
+        weight = np.ones(len(column)) if sample_weight is None else sample_weight
+        values, which, counts = np.unique(
+            column[seen].astype(np.float64), return_inverse=True, return_counts=True
+        )
+        mass = np.bincount(which, weight[seen], len(values))
+        above = np.cumsum(mass) / max(mass.sum(), np.finfo(float).tiny)
+        below = above - mass / max(mass.sum(), np.finfo(float).tiny)
+        kept = _knots(above)
+        self.values = values[kept]
+        self.at_values = ndtri((above + below)[kept] / 2)
+        repeated = counts[kept] > 1
+        low = np.where(repeated, ndtri(below[kept]), self.at_values)
+        high = np.where(repeated, ndtri(above[kept]), self.at_values)
+        self.edges = np.stack([low, high], axis=1).ravel().clip(-10, 10)
+
+    def scores(self, column: np.ndarray) -> np.ndarray:
+        result = np.interp(column, self.values, self.at_values)
+        low, high, slope = self.values[0], self.values[-1], self._mean_slope()
+        result += np.minimum(column - low, 0) * slope
+        result += np.maximum(column - high, 0) * slope
+        return result.astype(column.dtype)
+
+    def inverse(self, scores: np.ndarray) -> np.ndarray:
+        return np.interp(scores, self.edges, np.repeat(self.values, 2))
+
+    def log_slope(self, column: np.ndarray) -> np.ndarray:
+        """Log of the slope of the scores, at a value the mean slope around it."""
+        if len(self.values) < 2:
+            return np.zeros(len(column))
+        left = np.searchsorted(self.values, column, side="left") - 1
+        right = np.searchsorted(self.values, column, side="right")
+        last = len(self.values) - 1
+        inside = (column >= self.values[0]) & (column <= self.values[-1])
+        left, right = left.clip(0, last - 1), right.clip(1, last)
+        rise = self.at_values[right] - self.at_values[left]
+        run = self.values[right] - self.values[left]
+        return np.log(np.where(inside, rise / run, self._mean_slope()))
+
+    def _mean_slope(self) -> float:
+        run = self.values[-1] - self.values[0]
+        return float((self.at_values[-1] - self.at_values[0]) / run) if run else 1.0
+
+
+def _knots(above: np.ndarray) -> np.ndarray:
+    """Choose up to about a thousand values, evenly spaced by rank, with both ends."""
+    if len(above) <= MOST_KNOTS:
+        return np.arange(len(above))
+    wanted = np.searchsorted(above, np.linspace(0, 1, MOST_KNOTS))
+    return np.unique(np.r_[0, wanted.clip(0, len(above) - 1), len(above) - 1])
+
+
+def _range(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value of each column, NaN where it has none."""
+    low = np.fmin.reduce(X, axis=0).astype(np.float64)
+    return low, np.fmax.reduce(X, axis=0).astype(np.float64)
+
+
+def _resolution(column: np.ndarray) -> float:
+    """Geometric mean, over the rows, of the distance between neighbouring values."""
+    values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+    if len(values) < 2 or len(values) > counts.sum() / 2:
+        return 0.0
+    gaps = np.diff(values)
+    around = (np.r_[gaps[0], gaps] + np.r_[gaps, gaps[-1]]) / 2
+    return float(np.exp(np.average(np.log(around), weights=counts)))
+
+
+def _decimals(X: np.ndarray) -> np.ndarray:
+    """Count the decimals of each column's values, -1 if they are more than four."""
+    X = np.nan_to_num(X[:: -(-len(X) // DECIMALS_ROWS)])
+    decimals = np.full(X.shape[1], -1)
+    for count in range(MOST_DECIMALS, -1, -1):
+        scaled = X * 10.0**count
+        whole = np.abs(scaled - np.round(scaled)) <= 1e-6
+        decimals[whole.all(axis=0) & (np.abs(scaled) < 1e9).all(axis=0)] = count
+    return decimals
+
+
+def mean_and_deviation(
+    X: np.ndarray, sample_weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and standard deviation of the seen cells per column, in two passes.
+
+    The columns are divided by their largest magnitude first, so that the squares of
+    values such as 1e200 or 1e-200 stay within the range of floating point.
+    """
+    low, high = _range(X)
+    largest = np.maximum(np.abs(low), np.abs(high))
+    unit = np.where(largest > 0, largest, 1)
+    weight = np.ones(len(X)) if sample_weight is None else sample_weight
+    total, mean, variance = np.zeros((3, X.shape[1]))
+    for rows in gen_batches(len(X), CHUNK_ROWS):
+        total += weight[rows] @ ~np.isnan(X[rows])
+        mean += weight[rows] @ np.nan_to_num(X[rows] / unit)
+    total = np.where(total > 0, total, 1)
+    mean /= total
+    for rows in gen_batches(len(X), CHUNK_ROWS):
+        variance += weight[rows] @ np.nan_to_num(X[rows] / unit - mean) ** 2
+    return mean * unit, np.sqrt(variance / total) * unit

@@ -1,0 +1,136 @@
+"""Priors against closed forms, scipy and their own samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.autograd import gradcheck
+from torch.func import functional_call
+from torch.testing import assert_close
+
+from skae._priors import GaussianMixture, StandardNormal
+
+
+def draws(*shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.normal(size=shape))
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def log_prob_and_inputs(module, *inputs):
+    """Return a function of the inputs and the parameters, and all of these."""
+    module.forward = module.log_prob
+    names = [name for name, _ in module.named_parameters()]
+
+    def log_prob(*values):
+        parameters = dict(zip(names, values[len(inputs) :], strict=True))
+        return functional_call(module, parameters, values[: len(inputs)])
+
+    return log_prob, (*inputs, *module.parameters())
+
+
+def mixture(n_parts=3, n_components=2):
+    prior = GaussianMixture(n_parts, n_components, generator())
+    prior.means.data = 2 * draws(n_parts, n_components)
+    prior.log_variances.data = draws(n_parts, n_components, seed=1)
+    prior.logits.data = draws(n_parts, seed=2)
+    return prior
+
+
+def mixture_parts(prior):
+    weight = prior.logits.softmax(dim=0).detach().numpy()
+    spread = (0.5 * prior.log_variances).exp().detach().numpy()
+    return list(zip(weight, prior.means.detach().numpy(), spread, strict=True))
+
+
+def test_standard_normal_prior_has_scipys_density():
+    z = draws(3, 10, 2)
+    expected = stats.norm.logpdf(z).sum(axis=-1)
+    assert_close(StandardNormal(2).double().log_prob(z), torch.from_numpy(expected))
+
+
+def test_mixture_prior_has_the_density_of_the_direct_sum():
+    prior, z = mixture(), 2 * draws(4, 10, 2, seed=3)
+    density = sum(
+        weight * stats.norm(mean, spread).pdf(z).prod(axis=-1)
+        for weight, mean, spread in mixture_parts(prior)
+    )
+    assert_close(prior.log_prob(z).detach(), torch.from_numpy(np.log(density)))
+
+
+def test_mixture_prior_stays_finite_far_from_every_part():
+    z = torch.full((1, 2), 1e3, dtype=torch.float64, requires_grad=True)
+    log_prob = mixture().log_prob(z)
+    log_prob.sum().backward()
+    assert log_prob.isfinite().all()
+    assert z.grad.isfinite().all()
+
+
+def test_gradients_of_the_mixture_are_finite_differences():
+    assert gradcheck(*log_prob_and_inputs(mixture(), draws(4, 2).requires_grad_()))
+
+
+def test_mixture_prior_starts_about_standard_normal_but_with_parts_apart():
+    prior, z = GaussianMixture(10, 2, generator()), draws(50, 2)
+    expected = StandardNormal(2).double().log_prob(z)
+    assert_close(prior.log_prob(z).detach(), expected, atol=0.01, rtol=0)
+    assert len(prior.means.unique(dim=0)) == 10
+
+
+def test_moments_of_the_standard_normal_are_zeros():
+    mean, log_variance = StandardNormal(3).moments()
+    assert mean.tolist() == log_variance.tolist() == [0, 0, 0]
+
+
+def test_moments_of_the_mixture_follow_from_the_law_of_total_variance():
+    prior = mixture()
+    weight, means, spreads = map(np.array, zip(*mixture_parts(prior), strict=True))
+    mean = weight @ means
+    variance = weight @ spreads**2 + weight @ (means - mean) ** 2
+    found = [moment.detach() for moment in prior.moments()]
+    assert_close(found[0], torch.from_numpy(mean))
+    assert_close(found[1], torch.from_numpy(np.log(variance)))
+
+
+def test_moments_of_a_mixture_far_from_zero_keep_their_digits():
+    prior = mixture().float()
+    prior.means.data.fill_(1e3)
+    prior.log_variances.data.fill_(-4.0)
+    _, log_variance = prior.moments()
+    assert_close(log_variance.detach(), torch.full((2,), -4.0))
+
+
+@pytest.mark.parametrize("make", [mixture, lambda: StandardNormal(2).double()])
+def test_samples_of_priors_have_their_moments_and_their_entropy(make):
+    prior = make()
+    z = prior.sample(torch.empty(8000, 2, dtype=torch.float64), generator()).detach()
+    mean, log_variance = (moment.detach() for moment in prior.moments())
+    variance = log_variance.exp()
+    assert ((z.mean(dim=0) - mean).abs() < 4 * (variance / 8000).sqrt()).all()
+    assert_close(z.var(dim=0), variance.expand(2), rtol=0.1, atol=0)
+    again = prior.sample(torch.empty(8000, 2, dtype=torch.float64), generator(1))
+    one, other = prior.log_prob(z).detach(), prior.log_prob(again).detach()
+    assert stats.ks_2samp(one, other).pvalue > 0.01
+
+
+def test_samples_of_the_mixture_follow_its_distribution():
+    prior = mixture(n_components=1)
+    z = prior.sample(torch.empty(4000, 1, dtype=torch.float64), generator()).detach()
+
+    def distribution(values):
+        return sum(
+            weight * stats.norm(mean, spread).cdf(values)
+            for weight, mean, spread in mixture_parts(prior)
+        )
+
+    assert stats.kstest(z[:, 0].numpy(), distribution).pvalue > 0.01
+
+
+def test_only_the_standard_normal_is_standard():
+    assert StandardNormal(2).is_standard
+    assert not mixture().is_standard
