@@ -17,41 +17,41 @@ def users_network(n_inputs: int, n_outputs: int) -> nn.Module:
 
 QUICK = {"max_iter": 3, "hidden_layer_sizes": (8, 4)}
 
+DEFAULT = {"max_iter": 60, "hidden_layer_sizes": (128, 64)}
+
 BOTH = {
+    "default": DEFAULT,
     "sgd": {"solver": "sgd", "learning_rate": 0.01, "momentum": 0.5},
-    "lbfgs": {"solver": "lbfgs"},
+    "lbfgs": {"solver": "lbfgs", "l1_penalty": 0.1},
     "textbook networks": {"linear_path": False, "activation": "relu"},
-    "mixed widths": {"hidden_layer_sizes": [7, 3, 5], "activation": "tanh"},
+    "mixed widths": {
+        "hidden_layer_sizes": [7, 3, 5],
+        "activation": "tanh",
+        "dropout": 0.3,
+        "weight_decay": 0.1,
+    },
     "affine": {"hidden_layer_sizes": (), "n_components": 1},
-    "dropout": {"dropout": 0.3, "weight_decay": 0.1},
-    "L1 penalty": {"l1_penalty": 0.1, "activation": "gelu"},
     "all epochs": {"early_stopping": False, "validation_fraction": None},
-    "small batches": {"batch_size": 4, "validation_fraction": 0.3},
+    "small batches": {"batch_size": 4, "validation_fraction": 0.3, "l1_penalty": 0.1},
     "own modules": {"encoder": users_network, "decoder": users_network},
     "own modules alone": {"encoder": users_network, "linear_path": False},
-    "min-max scaling": {"scaling": "minmax"},
+    "min-max scaling": {"scaling": "minmax", "activation": "gelu"},
     "normal scores": {"scaling": "quantile"},
     "no scaling": {"scaling": None, "n_components": 3},
     "warm start": {"warm_start": True},
 }
 
 AUTOENCODER = {
-    "default": {"max_iter": "auto", "hidden_layer_sizes": (128, 64)},
     **BOTH,
-    "absolute error": {"loss": "absolute_error"},
-    "Huber": {"loss": "huber"},
+    "absolute error": {"loss": "absolute_error", "sparsity": 0.1, "noise": 0.0},
+    "Huber": {"loss": "huber", "noise": 0.5, "masking": 0.2},
     "cross-entropy": {"loss": "binary_cross_entropy"},
-    "denoising": {"noise": 0.5, "masking": 0.2},
-    "sparse": {"sparsity": 0.1, "noise": 0.0},
 }
 
 VAE = {
-    "default": {"max_iter": "auto", "hidden_layer_sizes": (128, 64)},
     **BOTH,
-    "Laplace": {"likelihood": "laplace"},
-    "Bernoulli": {"likelihood": "bernoulli"},
-    "beta": {"beta": 4.0, "kl_warmup": 2},
-    "free bits": {"free_bits": 0.2},
+    "Laplace": {"likelihood": "laplace", "beta": 4.0, "kl_warmup": 2},
+    "Bernoulli": {"likelihood": "bernoulli", "free_bits": 0.2},
     "mixture prior": {"prior": "mixture", "n_prior_components": 3},
     "particles": {"n_particles": 4, "solver": "sgd"},
 }

@@ -286,6 +286,7 @@ def test_decimals_are_as_many_as_the_column_has_and_at_most_four():
     whole = rng.integers(-5, 90_000, size=50)
     X = np.c_[*(whole / 10**count for count in range(6)), rng.normal(size=50)]
     assert scaler_of(None, X).decimals_.tolist() == [0, 1, 2, 3, 4, -1, -1]
+    assert scaler_of(None, whole[:, None] + 0.04).decimals_.tolist() == [2]
 
 
 def test_without_rounding_only_the_range_is_kept():
@@ -383,6 +384,16 @@ def test_counts_come_back_with_their_frequencies():
     often = counts > 1  # what occurs once has no width
     found = [np.mean(drawn == value) for value in values[often]]
     assert_allclose(found, counts[often] / 3000, atol=0.01)
+
+
+@given(values=VALUES, within=st.floats(-0.499, 0.499))
+@settings(max_examples=60, deadline=None)
+def test_all_ranks_of_a_repeated_value_lead_to_it(values, within):
+    distinct, counts = np.unique(values, return_counts=True)
+    above = np.cumsum(counts) / len(values)
+    quantiles = above - counts / len(values) * (0.5 + within)
+    found = NormalScores(np.array(values), None).inverse(stats.norm.ppf(quantiles))
+    assert_array_equal(found[counts > 1], distinct[counts > 1])
 
 
 def test_far_scores_lead_to_the_range_of_the_column():

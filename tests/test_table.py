@@ -245,10 +245,10 @@ def test_levels_that_share_an_indicator_are_drawn_at_their_frequencies():
     assert counts[int(level.decode(shared[:1], None)[0])] == 2
 
 
-def test_among_indicators_of_equal_chance_the_more_frequent_level_wins():
-    level = LevelEncoder(codes_of(12, 30, *[1] * 12), None)
+def test_a_level_alone_wins_over_many_that_are_likelier_together():
+    level = LevelEncoder(codes_of(5, *[2] * 10), None)
     by_mean = np.zeros((1, level.width))  # the chances are the frequencies
-    assert level.decode(by_mean, None).tolist() == [1]
+    assert level.decode(by_mean, None).tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -394,6 +394,20 @@ def test_missing_cells_are_zero_and_their_mask_is_in_the_order_of_the_blocks():
     assert (matrix[per_column] != 0).all()
 
 
+def test_a_number_that_is_missing_throughout_has_no_column():
+    X = np.c_[mixed(), np.full(60, np.nan)]
+    encoder = encoder_of(X, kinds=[*KINDS, "gaussian"])
+    without = encoder_of(mixed())
+    new = np.c_[mixed(seed=1), np.arange(60.0)]
+    assert encoder.blocks_ == without.blocks_
+    assert encoder.order_.tolist() == without.order_.tolist()
+    matrix, seen = encoder.encode(new)
+    assert seen is None
+    assert_array_equal(matrix, without.encode(new[:, :-1])[0])
+    assert np.isnan(encoder.decode(matrix)[:, -1]).all()
+    assert_array_equal(encoder.log_jacobian(new), without.log_jacobian(new[:, :-1]))
+
+
 def test_a_table_of_numbers_alone_is_only_scaled():
     X = mixed()[:, [0, 2]]
     encoder = encoder_of(X, kinds=["gaussian"] * 2)
@@ -452,13 +466,11 @@ def test_rows_within_range_are_those_of_the_scaler_and_levels_stay():
 
 def test_the_jacobian_is_that_of_the_seen_numbers_and_of_shared_indicators():
     X = mixed(holes=0.3)
-    X[:, 1] = np.where(np.isnan(X[:, 1]), np.nan, codes_of(30, 1, 2, 20, 7))
+    X[:, 1] = codes_of(30, 1, 2, 20, 7)
+    X[::9, 1] = np.where(np.isin(X[::9, 1], [0, 3]), np.nan, X[::9, 1])
     encoder = encoder_of(X)
     numbers = -np.log(encoder.scaler_.scale_) * ~np.isnan(X[:, [0, 2]])
-    counts = np.bincount(X[~np.isnan(X[:, 1]), 1].astype(int), minlength=5)
-    pooled = (counts > 0) & (counts < FEWEST_ROWS)
-    share = np.where(pooled, counts / max(counts[pooled].sum(), 1), 1)
-    shares = [0.0 if np.isnan(code) else np.log(share[int(code)]) for code in X[:, 1]]
+    shares = np.select([X[:, 1] == 1, X[:, 1] == 2], np.log([1 / 3, 2 / 3]), 0.0)
     expected = numbers.sum(axis=1) + shares
     assert_allclose(encoder.log_jacobian(X), expected, atol=1e-12)
 
