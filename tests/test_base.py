@@ -1215,6 +1215,12 @@ def test_numbers_are_given_in_tables_of_numbers_too(quick):
     np.testing.assert_array_equal(drawn[:, 1], 2.5)
 
 
+@pytest.mark.parametrize("value", [1e3, -1e6])
+def test_numbers_far_from_the_table_cannot_be_given(quick, value):
+    with pytest.raises(ValueError, match="too rare together"):
+        quick.fit(X).sample(5, random_state=0, given={1: value})
+
+
 @IN_EACH_LIBRARY
 def test_samples_may_miss_cells_as_the_table_does(quick, library):
     frame = mixed_frame(600, holes=0.0)
