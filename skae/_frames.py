@@ -231,9 +231,10 @@ class TableReader:
     def _columns(self, X: Any) -> Iterable[tuple[int, Series]]:
         frame = as_frame(X)
         if frame is None:
-            frame = nw.from_native(
-                pd.DataFrame(np.asarray(X)).rename(columns="x{}".format)
-            )
+            array = np.asarray(X, dtype=None if hasattr(X, "__array__") else object)
+            array = array.astype(object) if array.dtype.kind == "U" else array
+            table = pd.DataFrame(array, dtype=array.dtype)
+            frame = nw.from_native(table.rename(columns="x{}".format))
         return enumerate(frame.iter_columns())
 
 
