@@ -32,6 +32,18 @@ class Split:
 Model = Callable[[Split], float]  # returns a held-out score
 
 
+# The column to be predicted of each mixed table.
+TARGETS = {
+    "penguins": "species",
+    "titanic": "Survived",
+    "mpg": "mpg",
+    "german_credit": "bad",
+    "horse_colic": "c23",
+    "ames": "SalePrice",
+    "telco_churn": "Churn",
+}
+
+
 # --------------------------------------------------------------------------- tables
 
 

@@ -38,22 +38,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from _common import TextTable, ignore_convergence
+from _common import TARGETS, TextTable, ignore_convergence
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
 from skae import AutoencoderTransformer, VAETransformer
 
-TARGETS = {
-    "penguins": "species",
-    "titanic": "Survived",
-    "mpg": "mpg",
-    "german_credit": "bad",
-    "horse_colic": "c23",
-    "ames": "SalePrice",
-    "telco_churn": "Churn",
-}
 BUILT_IN = {"breast_cancer": load_breast_cancer, "wine": load_wine}
 MAX_LEVELS = 30  # that the peers see of a categorical column
 WIDE = 100  # columns beyond which IterativeImputer is kept short

@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from _common import TextTable
+from _common import TARGETS, TextTable
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -47,15 +47,6 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from skae import AutoencoderTransformer, VAETransformer
 
-TARGETS = {
-    "penguins": "species",
-    "titanic": "Survived",
-    "mpg": "mpg",
-    "german_credit": "bad",
-    "horse_colic": "c23",
-    "ames": "SalePrice",
-    "telco_churn": "Churn",
-}
 MAX_CLASSES = 20  # a number with more levels is no class
 MAX_LEVELS = 250  # of a category; gradient boosting here takes at most 255
 MISSING = "missing"

@@ -22,6 +22,7 @@ from ._likelihoods import (
     SquaredErrorOfBinary,
     SquaredErrorOfLevels,
     assemble,
+    mean_of_seen,
     standard_normal,
 )
 from ._networks import (
@@ -352,8 +353,7 @@ class AutoencoderTransformer(BaseAutoencoder):
                 code_scales=torch.from_numpy(start.code_scales()),
                 n_flags=len(design.incomplete),
             )
-        widths = [width for block in design.blocks for width in block.widths]
-        return Autoencoder(encoder, decoder, loss, widths, design.incomplete)
+        return Autoencoder(encoder, decoder, loss, design.widths, design.incomplete)
 
     def _make_loss(self, block: Block, columns: slice) -> Output:
         if block.kind in LOSSES:
@@ -444,7 +444,4 @@ class AutoencoderTransformer(BaseAutoencoder):
 
 
 def _negative_error(module: Autoencoder, cells: Cells) -> Tensor:
-    errors = module.squared_errors(cells)
-    if cells.seen is None:
-        return -errors.sum(dim=1) / errors.shape[1]
-    return -errors.sum(dim=1) / cells.seen.sum(dim=1).clamp(min=1)
+    return -mean_of_seen(module.squared_errors(cells), cells.seen)

@@ -326,11 +326,11 @@ class BaseAutoencoder(
         def to_device(array: np.ndarray) -> Tensor:
             return to_tensor(array, device, torch.float32)
 
-        cells = self._cells(table).map(to_device)
+        cells = self._scored_cells(table).map(to_device)
         weights = None if weight is None else to_device(weight)
         if table_val is None:
             return split_rows(cells, weights, self.validation_fraction, seed)
-        judges = self._cells(table_val).map(to_device)
+        judges = self._scored_cells(table_val).map(to_device)
         return Rows.all_of(cells, weights), Rows.all_of(judges)
 
     def _cells(self, table: np.ndarray) -> Cells:
@@ -340,7 +340,15 @@ class BaseAutoencoder(
             return Cells(values)
         linear = self._principal.probabilistic()
         known = linear.given(values, self._encoder.columns_of(seen))
-        return Cells(known.filled.astype(values.dtype), seen.astype(values.dtype))
+        log_variances = None
+        if self._fitted_architecture.linear_path:
+            log_variances = np.log(known.variances / linear.variances)
+        filled = known.filled.astype(values.dtype)
+        return Cells(filled, seen.astype(values.dtype), log_variances)
+
+    def _scored_cells(self, table: np.ndarray) -> Cells:
+        """Encode rows with all that a loss or a score of them needs."""
+        return self._cells(table)
 
     def _train(
         self, objective: Objective, rows: Rows, judges: Rows, progress: Progress
@@ -560,10 +568,7 @@ class BaseAutoencoder(
             `given` that rows drawn from them could not be trusted.
         """
         check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(
-                f"got n_samples={n_samples!r}, but expected an integer of at least 1."
-            )
+        check_count("n_samples", n_samples)
         fixed = None if given is None else self._given_row(given)
         seed = derive_seeds(random_state, "sample")["sample"]
         codes, encoded = self._draw(n_samples, fixed, seed)
@@ -705,6 +710,14 @@ TRAINING_PARAMETERS = (
     "n_iter_no_change",
     "early_stopping",
 )
+
+
+def check_count(name: str, count: Any) -> None:
+    """Refuse a number of draws that is none."""
+    if not isinstance(count, Integral) or count < 1:
+        raise ValueError(
+            f"got {name}={count!r}, but expected an integer of at least 1."
+        )
 
 
 def _code(module: Autoencoder, cells: Cells) -> Tensor:

@@ -28,9 +28,6 @@ LARGEST_LOG_SIZE = 9.0  # beyond, a negative binomial is Poisson and lgamma inex
 class Output(nn.Module):
     """What the decoder's output stands for: here the mean itself."""
 
-    expects_unit_interval = False
-    is_gaussian = False
-
     @abstractmethod
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
         """Loss or log-likelihood of each cell, of shape (..., n_features)."""
@@ -66,10 +63,7 @@ class Output(nn.Module):
 
     def row_mean(self, output: Tensor, x: Tensor, seen: Tensor | None) -> Tensor:
         """Average over the seen cells of each row; zero where none is."""
-        cells = self.per_cell(output, x)
-        if seen is None:
-            return cells.mean(dim=-1)
-        return (cells * seen).sum(dim=-1) / seen.sum(dim=-1).clamp(min=1)
+        return mean_of_seen(self.per_cell(output, x), seen)
 
     def row_sum(self, output: Tensor, x: Tensor, seen: Tensor | None) -> Tensor:
         """Sum over the seen cells of each row."""
@@ -150,6 +144,22 @@ class Levels(Units):
         return self.standardised(self.unpadded(indicators))
 
 
+class OfLevels(Output):
+    """A loss or likelihood of columns that have several levels.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Indicators of each column.
+    centre, scale : Tensor of shape (n_indicators,)
+        Of the standardised indicators.
+    """
+
+    def __init__(self, widths: Sequence[int], centre: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.levels = Levels(widths, centre, scale)
+
+
 class SquaredError(Output):
     """(x̂ - x)², minus the log-likelihood of a Gaussian up to constants."""
 
@@ -173,8 +183,6 @@ class Huber(Output):
 
 class Logits(Output):
     """Outputs that are the logits of a mean in [0, 1]."""
-
-    expects_unit_interval = True
 
     def mean(self, output: Tensor) -> Tensor:
         return torch.sigmoid(output)
@@ -213,24 +221,13 @@ class SquaredErrorOfBinary(Standardised):
         return x * chance.log() + (1 - x) * (1 - chance).log()
 
 
-class SquaredErrorOfLevels(Output):
+class SquaredErrorOfLevels(OfLevels):
     """Squared error over the indicators of each categorical column (Brier's score).
 
     Indicators of a column have a total variance of one, so that a column weighs as much
     as a number does, however many levels it has. The best output is the conditional
     probability of each level, and linear principal components remain the start.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        Indicators of each column.
-    centre, scale : Tensor of shape (n_indicators,)
-        Of the standardised indicators.
     """
-
-    def __init__(self, widths: Sequence[int], centre: Tensor, scale: Tensor) -> None:
-        super().__init__()
-        self.levels = Levels(widths, centre, scale)
 
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
         return self.levels.sum((output - x).square())
@@ -279,8 +276,6 @@ class LearnedNoise(Output):
 
 class Gaussian(LearnedNoise):
     """Gaussian noise; the spread is its standard deviation."""
-
-    is_gaussian = True
 
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
         spread = self.spread()
@@ -403,20 +398,8 @@ class NegativeBinomial(Counts):
         return self.standardised(torch.poisson(gamma, generator=generator))
 
 
-class Categorical(Output):
-    """Columns of several levels: softmax over the outputs of their indicators.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        Indicators of each column.
-    centre, scale : Tensor of shape (n_indicators,)
-        Of the standardised indicators.
-    """
-
-    def __init__(self, widths: Sequence[int], centre: Tensor, scale: Tensor) -> None:
-        super().__init__()
-        self.levels = Levels(widths, centre, scale)
+class Categorical(OfLevels):
+    """Columns of several levels: softmax over the outputs of their indicators."""
 
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
         padded = self.levels.padded(output)
@@ -486,6 +469,13 @@ class Mixed(Output):
         return torch.cat([getattr(p, method)(o, *others) for p, o in pairs], dim=-1)
 
 
+def mean_of_seen(cells: Tensor, seen: Tensor | None) -> Tensor:
+    """Average over the seen cells of each row; zero where none is."""
+    if seen is None:
+        return cells.mean(dim=-1)
+    return (cells * seen).sum(dim=-1) / seen.sum(dim=-1).clamp(min=1)
+
+
 def assemble(blocks: Sequence[Block], make: Callable[[Block, slice], Output]) -> Output:
     """Make the output of each block of columns and put them side by side."""
     parts, start = [], 0
@@ -508,6 +498,11 @@ LIKELIHOODS: dict[str, type[Output]] = {
 def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
     """Draw standard normal values of the shape, precision and device of `like`."""
     return torch.empty_like(like).normal_(generator=generator)
+
+
+def gaussian_draws(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """Turn standard normal noise into draws of diagonal Gaussians."""
+    return mean + noise * (0.5 * log_variance).exp()
 
 
 def gaussian_log_prob(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -380,9 +380,14 @@ class Architecture:
         )
 
     @property
+    def widths(self) -> list[int]:
+        """Columns of the matrix for each of the table's."""
+        return [width for block in self.blocks for width in block.widths]
+
+    @property
     def n_columns(self) -> int:
         """Width of the matrix that the networks see."""
-        return sum(block.width for block in self.blocks)
+        return sum(self.widths)
 
     @property
     def n_inputs(self) -> int:

@@ -9,7 +9,12 @@ import torch
 from scipy.stats import norm, qmc
 from torch import Tensor
 
-from ._likelihoods import gaussian_kl, gaussian_log_prob, standard_normal
+from ._likelihoods import (
+    gaussian_draws,
+    gaussian_kl,
+    gaussian_log_prob,
+    standard_normal,
+)
 from ._networks import Autoencoder, VariationalAutoencoder
 from ._torch import Cells
 
@@ -155,7 +160,7 @@ class EvidenceBound:
         if beta == 1 and len(noise) > 1 and self.free_bits == 0:
             return defended(importance_bound(module, cells, noise), cells)
         mean, log_variance = module.posterior(cells)
-        z = mean + noise * (0.5 * log_variance).exp()
+        z = gaussian_draws(mean, log_variance, noise)
         log_likelihood = log_prob(module, z, cells).mean(dim=0)
         if module.prior.is_standard:
             kl = gaussian_kl(mean, log_variance, *module.prior.moments())
@@ -193,7 +198,7 @@ def importance_draws(
         log p(x, z) - log q(z | x), x being the seen cells.
     """
     mean, log_variance = module.posterior(cells)
-    z = mean + noise * (0.5 * log_variance).exp()
+    z = gaussian_draws(mean, log_variance, noise)
     log_ratio = module.prior.log_prob(z) - gaussian_log_prob(z, mean, log_variance)
     return z, log_prob(module, z, cells) + log_ratio
 

@@ -204,7 +204,7 @@ class TableEncoder:
         frequent is taken.
         """
         numbers = self.scaler_.decode(matrix[:, : len(self.numeric_)])
-        if np.array_equal(self.numeric_, range(len(self.kinds))):
+        if self._is_all_numbers():
             return numbers
         return self.assemble(numbers, matrix, generator)
 
@@ -265,10 +265,11 @@ class TableEncoder:
 
     def _numbers(self, X: np.ndarray) -> np.ndarray:
         """Return the numeric columns, without a copy where there are no others."""
-        in_order = self.numeric_ == np.arange(len(self.numeric_))
-        if len(self.numeric_) == X.shape[1] and in_order.all():
-            return X
-        return X[:, self.numeric_]
+        return X if self._is_all_numbers() else X[:, self.numeric_]
+
+    def _is_all_numbers(self) -> bool:
+        """Tell whether the table's columns are the scaler's, in the same order."""
+        return np.array_equal(self.numeric_, range(len(self.kinds)))
 
 
 class LevelEncoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ._base import SUMMARY_ROWS, BaseAutoencoder
+from ._base import SUMMARY_ROWS, BaseAutoencoder, check_count
 from ._conditional import PROPOSALS
 from ._likelihoods import (
     LIKELIHOODS,
@@ -23,6 +24,7 @@ from ._likelihoods import (
     Output,
     Standardised,
     assemble,
+    gaussian_draws,
     gaussian_kl,
     gaussian_log_prob,
     standard_normal,
@@ -194,7 +196,8 @@ class VAETransformer(BaseAutoencoder):
     One per cent of the density is probabilistic PCA, the start, with levels that are
     independent of all else: no row falls more than 4.6 nats below it, however far it
     lies from the rows that the networks have seen. This holds for the likelihood
-    "gaussian" with `linear_path` and `beta` one.
+    "gaussian" with `linear_path` and `beta` one. `sample` draws from the networks
+    alone.
 
     The noise of a column is at least 0.01 of its standard deviation, and at least the
     standard error of rounding where its values repeat (their distance over √12): a
@@ -357,11 +360,7 @@ class VAETransformer(BaseAutoencoder):
            autoencoders. ICLR.
         """
         check_is_fitted(self)
-        if n_importance_samples < 1:
-            raise ValueError(
-                f"got n_importance_samples={n_importance_samples!r}, but expected at "
-                "least 1."
-            )
+        check_count("n_importance_samples", n_importance_samples)
         points = normal_points(n_importance_samples, self._n_features_out)
 
         def evidence(module: VariationalAutoencoder, cells: Cells) -> Tensor:
@@ -369,7 +368,7 @@ class VAETransformer(BaseAutoencoder):
 
         table = self._read(X)
         chunk_rows = max(1, self._chunk_rows() // n_importance_samples)
-        scores = self._map(table, evidence, self._cells, chunk_rows=chunk_rows)
+        scores = self._map(table, evidence, self._scored_cells, chunk_rows=chunk_rows)
         return scores + self._encoder.log_jacobian(table).astype(scores.dtype)
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -430,14 +429,9 @@ class VAETransformer(BaseAutoencoder):
            Wiley.
         """
         check_is_fitted(self)
-        for name, count in (
-            ("n_draws", n_draws),
-            ("n_importance_samples", n_importance_samples),
-        ):
-            if count is not None and not (isinstance(count, Integral) and count > 0):
-                raise ValueError(
-                    f"got {name}={count!r}, but expected an integer of at least 1."
-                )
+        check_count("n_importance_samples", n_importance_samples)
+        if n_draws is not None:
+            check_count("n_draws", n_draws)
         table = self._read(X)
         points = normal_points(n_importance_samples, self._n_features_out)
         if n_draws is None:
@@ -542,9 +536,8 @@ class VAETransformer(BaseAutoencoder):
         prior: Prior = StandardNormal(n_codes)
         if design.n_prior_components:
             prior = GaussianMixture(design.n_prior_components, n_codes, generator)
-        widths = [width for block in design.blocks for width in block.widths]
         return VariationalAutoencoder(
-            encoder, decoder, likelihood, prior, widths, design.incomplete
+            encoder, decoder, likelihood, prior, design.widths, design.incomplete
         )
 
     def _make_likelihood(self, block: Block, columns: slice) -> Output:
@@ -573,21 +566,20 @@ class VAETransformer(BaseAutoencoder):
         floor = torch.where(varies, floor, torch.inf)
         return kind(spread, floor)
 
-    def _cells(self, table: np.ndarray) -> Cells:
-        """Encode rows, with what the linear model says of their holes and density."""
-        cells = super()._cells(table)
-        linear = self._principal.probabilistic()
+    def _scored_cells(self, table: np.ndarray) -> Cells:
+        """Encode rows, with the log-density of probabilistic PCA where it has one.
+
+        It has one of the numbers, and independent chances of the levels.
+        """
+        cells = self._cells(table)
+        if not self._has_anchor():
+            return cells
         seen = ~np.isnan(table[:, self._encoder.order_])
-        log_variances = log_density = None
-        if cells.seen is not None and self.linear_path:
-            known = linear.given(cells.values, self._encoder.columns_of(seen))
-            log_variances = np.log(known.variances / linear.variances)
-        if self._has_anchor():
-            seen[:, len(self._encoder.numeric_) :] = False
-            columns = self._encoder.columns_of(seen)
-            log_density = linear.log_density(cells.values, columns)
-            log_density += self._encoder.log_frequency(table)
-        return Cells(cells.values, cells.seen, log_variances, log_density)
+        seen[:, len(self._encoder.numeric_) :] = False
+        linear = self._principal.probabilistic()
+        log_density = linear.log_density(cells.values, self._encoder.columns_of(seen))
+        log_density += self._encoder.log_frequency(table)
+        return replace(cells, log_density=log_density)
 
     def _has_anchor(self) -> bool:
         """Tell whether the linear model has a density of the table's numbers."""
@@ -619,7 +611,7 @@ class VAETransformer(BaseAutoencoder):
     ) -> Tensor:
         mean, log_variance = module.posterior(cells)
         noise = standard_normal(mean, make_generator(seed, mean.device))
-        return mean + (0.5 * log_variance).exp() * noise
+        return gaussian_draws(mean, log_variance, noise)
 
     def _draw_codes(
         self, module: VariationalAutoencoder, n_samples: int, generator: torch.Generator
@@ -645,10 +637,8 @@ class VAETransformer(BaseAutoencoder):
         """Draw half of the codes from the prior and half from the encoder."""
         codes = self._draw_codes(module, PROPOSALS, generator)
         mean, log_variance = module.posterior(cells)
-        half = codes[::2]
-        codes[::2] = mean + (0.5 * log_variance).exp() * standard_normal(
-            half, generator
-        )
+        noise = standard_normal(codes[::2], generator)
+        codes[::2] = gaussian_draws(mean, log_variance, noise)
         log_prior = module.prior.log_prob(codes)
         log_encoder = gaussian_log_prob(codes, mean, log_variance)
         log_mixture = torch.logaddexp(log_prior, log_encoder) - math.log(2)

@@ -257,15 +257,6 @@ def test_tangents_of_levels_that_never_occur_stay_trainable():
     assert_close(slope, LEVEL_SCALE / raw.clamp(min=RAREST))
 
 
-def test_only_binary_outputs_expect_the_unit_interval():
-    binary = {name for name, make in KINDS.items() if make().expects_unit_interval}
-    assert binary == {"binary_cross_entropy", "bernoulli"}
-
-
-def test_only_the_gaussian_is_gaussian():
-    assert {name for name, make in KINDS.items() if make().is_gaussian} == {"gaussian"}
-
-
 @of(OF_LIKELIHOODS)
 def test_particles_share_the_row(kind):
     module, output, x = KINDS[kind](), outputs_of(kind, 4, 10), rows_of(kind, 10)
