@@ -82,7 +82,8 @@ class ColumnScaler:
         # The rounding error keeps the digits of float32 columns far from zero.
         rounded_off = (self.centre_ - centre).astype(X.dtype)
         encoded = X - centre
-        encoded -= rounded_off
+        if rounded_off.any():
+            encoded -= rounded_off
         encoded /= np.maximum(self.scale_.astype(X.dtype), np.finfo(X.dtype).tiny)
         return encoded
 

@@ -97,6 +97,8 @@ class TableEncoder:
     order_ : ndarray of int
         The table's columns in the order of the blocks, without those that are all
         missing or of one level.
+    is_all_numbers_ : bool
+        Whether the table's columns are those of the scaler, in the same order.
     centre_, scale_ : ndarray of shape (n_columns,)
         Of the matrix' columns.
     scaler_ : ColumnScaler
@@ -119,6 +121,7 @@ class TableEncoder:
             if kind != "categorical" and not is_missing[feature]:
                 by_kind.setdefault(kind, []).append(feature)
         self.numeric_ = np.array([f for fs in by_kind.values() for f in fs], dtype=int)
+        self.is_all_numbers_ = np.array_equal(self.numeric_, range(len(self.kinds)))
         scaler = ColumnScaler([self.scalings[f] for f in self.numeric_])
         self.scaler_ = scaler.fit(self._numbers(X), sample_weight)
         two = [f for f, level in self.levels_.items() if level.width == 1]
@@ -158,10 +161,19 @@ class TableEncoder:
                 for feature in self.order_[len(self.numeric_) :]
             ]
             matrix = np.concatenate([matrix, *indicators], axis=1, dtype=X.dtype)
-        seen = ~np.isnan(X[:, self.order_])
-        if seen.all():
+        seen = self._seen(X)
+        if seen is None:
             return matrix, None
         return np.nan_to_num(matrix, copy=False, posinf=np.inf, neginf=-np.inf), seen
+
+    def _seen(self, X: np.ndarray) -> np.ndarray | None:
+        """Tell which cells are seen, in the order of the blocks; None if all are."""
+        cells = X if self.is_all_numbers_ else X[:, self.order_]
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not np.isnan(cells.sum()):  # one pass and no copy in the usual case
+                return None
+        seen = ~np.isnan(cells)
+        return None if seen.all() else seen
 
     def check_range(self, table: np.ndarray, encoded: np.ndarray) -> None:
         """Refuse numbers that overflow, or that their likelihood has no place for."""
@@ -204,7 +216,7 @@ class TableEncoder:
         frequent is taken.
         """
         numbers = self.scaler_.decode(matrix[:, : len(self.numeric_)])
-        if self._is_all_numbers():
+        if self.is_all_numbers_:
             return numbers
         return self.assemble(numbers, matrix, generator)
 
@@ -265,11 +277,7 @@ class TableEncoder:
 
     def _numbers(self, X: np.ndarray) -> np.ndarray:
         """Return the numeric columns, without a copy where there are no others."""
-        return X if self._is_all_numbers() else X[:, self.numeric_]
-
-    def _is_all_numbers(self) -> bool:
-        """Tell whether the table's columns are the scaler's, in the same order."""
-        return np.array_equal(self.numeric_, range(len(self.kinds)))
+        return X if self.is_all_numbers_ else X[:, self.numeric_]
 
 
 class LevelEncoder:
