@@ -47,13 +47,18 @@ TARGETS = {
 # --------------------------------------------------------------------------- tables
 
 
-def table_arguments(documentation: str) -> ArgumentParser:
+def code_width(n_features: int) -> int:
+    """Return a third of the columns, at least 1 and at most 10."""
+    return min(10, max(1, n_features // 3))
+
+
+def table_arguments(documentation: str, needs_data: bool = True) -> ArgumentParser:
     """Make a parser of the options that say which tables and which splits."""
     parser = ArgumentParser(description=documentation.splitlines()[0])
     parser.add_argument(
         "--data",
         type=Path,
-        required=True,
+        required=needs_data,
         help="folder of NAME.npz files, each with an array X of shape (rows, columns)",
     )
     parser.add_argument("--tables", help="names of tables, with commas; all if absent")
@@ -77,12 +82,18 @@ def read_tables(folder: Path, names: str | None) -> Iterator[tuple[str, np.ndarr
 def split_rows(X: np.ndarray, n_components: int, seed: int, noise: float) -> Split:
     """Hold out 30 % of the rows; standardise by the others; add Gaussian noise."""
     train, test = train_test_split(X, test_size=0.3, random_state=seed)
-    centre, scale = train.mean(axis=0), train.std(axis=0)
-    scale[scale < 1e-12] = 1.0
+    centre, scale = centre_and_scale(train)
     generator = np.random.default_rng(seed)
     parts = [(part - centre) / scale for part in (train, test)]
     train, test = [part + noise * generator.normal(size=part.shape) for part in parts]
     return Split(train, test, n_components, seed)
+
+
+def centre_and_scale(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the deviation of each column, 1 where it is constant."""
+    centre, scale = train.mean(axis=0), train.std(axis=0)
+    scale[scale < 1e-12] = 1.0
+    return centre, scale
 
 
 # ----------------------------------------------------------------------- comparison

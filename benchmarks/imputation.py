@@ -38,7 +38,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from _common import TARGETS, TextTable, ignore_convergence
+from _common import (
+    TARGETS,
+    TextTable,
+    code_width,
+    ignore_convergence,
+)
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
@@ -48,10 +53,6 @@ from skae import AutoencoderTransformer, VAETransformer
 BUILT_IN = {"breast_cancer": load_breast_cancer, "wine": load_wine}
 MAX_LEVELS = 30  # that the peers see of a categorical column
 WIDE = 100  # columns beyond which IterativeImputer is kept short
-
-
-def code_width(n_features: int) -> int:
-    return min(10, max(1, n_features // 3))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from _common import (
     Model,
     Split,
     TextTable,
+    code_width,
     compare,
     ignore_convergence,
     table_arguments,
@@ -32,10 +33,6 @@ from skae import VAETransformer
 NOISE = 0.1  # of a standard deviation
 TOLERANCE = 0.1  # nats
 WIDE = 200  # columns beyond which mixtures are few and diagonal
-
-
-def code_width(n_features: int) -> int:
-    return min(10, max(1, n_features // 3))
 
 
 def pca(split: Split) -> float:

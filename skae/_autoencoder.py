@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn import config_context
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from ._base import SUMMARY_ROWS, BaseAutoencoder
+from ._density import Residuals, fit_mixture
 from ._likelihoods import (
     LOSSES,
     Output,
@@ -23,7 +20,6 @@ from ._likelihoods import (
     SquaredErrorOfLevels,
     assemble,
     mean_of_seen,
-    standard_normal,
 )
 from ._networks import (
     Architecture,
@@ -34,11 +30,10 @@ from ._networks import (
 from ._objectives import Reconstruction
 from ._scaling import mean_and_deviation
 from ._table import UNIT_INTERVAL, Block
-from ._torch import Cells, to_numpy, to_tensor
+from ._torch import Cells, numpy_generator, to_numpy, to_tensor
 from ._training import Rows
 
 DEFAULT_NOISE = 0.2  # of a standard deviation, falling to none
-MOST_PARTS = 10
 
 
 class AutoencoderTransformer(BaseAutoencoder):
@@ -52,8 +47,10 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     Parameters
     ----------
-    n_components : int, default=2
-        Width of the code. It may exceed the number of columns.
+    n_components : int, float in (0, 1) or "auto", default=2
+        Width of the code; it may exceed the number of columns. A float is the share of
+        the variance that as many linear principal components explain at least, and
+        "auto" stands for 0.9. The width itself is then in `n_components_`.
     hidden_layer_sizes : array-like of int or int, default=(128, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them. Wider layers,
         such as (256, 128), gain a little more for twice the time. Empty makes the
@@ -142,6 +139,13 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     Attributes
     ----------
+    n_components_ : int
+        Width of the code.
+    explained_variance_ratio_ : ndarray of shape (n_components_,)
+        Share of the table's variance that each component of the code carries, in
+        descending order: how far the reconstruction moves when that component is set to
+        its mean, as shares of the variance that the whole reconstruction explains. At
+        the start it is that of PCA. From up to 5,000 rows.
     n_iter_ : int
         Epochs run, those of earlier fits included with `warm_start`.
     best_iter_ : int
@@ -215,7 +219,7 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | float | str = 2,
         *,
         hidden_layer_sizes: Any = (128, 64),
         activation: str = "silu",
@@ -353,7 +357,14 @@ class AutoencoderTransformer(BaseAutoencoder):
                 code_scales=torch.from_numpy(start.code_scales()),
                 n_flags=len(design.incomplete),
             )
-        return Autoencoder(encoder, decoder, loss, design.widths, design.incomplete)
+        return Autoencoder(
+            encoder,
+            decoder,
+            loss,
+            design.widths,
+            design.incomplete,
+            n_components=n_codes,
+        )
 
     def _make_loss(self, block: Block, columns: slice) -> Output:
         if block.kind in LOSSES:
@@ -380,62 +391,51 @@ class AutoencoderTransformer(BaseAutoencoder):
             sparsity=self.sparsity,
         )
 
-    def _summarise(self, module: Autoencoder, rows: Rows, seed: int) -> None:
-        """Fit the density that `sample` draws codes from, and the noise around them."""
+    def _summarise(
+        self, module: Autoencoder, rows: Rows, judges: Rows, seed: int
+    ) -> None:
+        """Learn the density of the codes, and of what the reconstruction leaves."""
         with torch.no_grad():
-            cells = rows.first(SUMMARY_ROWS)
-            codes = to_numpy(module.code(cells)).astype(np.float64)
+            cells = rows.drawn(SUMMARY_ROWS, seed)
+            codes = to_numpy(module.latent(cells)).astype(np.float64)
+            reconstructed = to_numpy(module.decoded(module.latent(cells)))
             errors = to_numpy(module.squared_errors(cells)).astype(np.float64)
         n_seen = len(cells) if cells.seen is None else to_numpy(cells.seen).sum(axis=0)
         noise = np.sqrt(errors.sum(axis=0) / np.maximum(n_seen, 1))
         # Of numbers alone: levels are drawn from their probabilities.
-        noise[len(self._encoder.numeric_) :] = 0
+        n_numbers = len(self._encoder.numeric_)
+        noise[n_numbers:] = 0
         if self.loss in UNIT_INTERVAL:
             noise[:] = 0
         self._noise = self._encoder.columns_of(noise)
-        codes = np.resize(codes, (max(len(codes), 2), codes.shape[1]))
-        scale = codes.std(axis=0)
-        scale[scale == 0] = 1.0
-        n_parts = int(np.clip(len(codes) // (10 * codes.shape[1]), 1, MOST_PARTS))
-        mixture = GaussianMixture(
-            n_parts,
-            reg_covar=1e-4,
-            max_iter=30,
-            init_params="k-means++",
-            random_state=seed,
+        density = fit_mixture(codes, seed)
+        residuals = to_numpy(cells.values) - reconstructed
+        residuals = residuals[:, :n_numbers].astype(np.float64)
+        if cells.seen is not None:
+            drawn = np.random.default_rng(seed).normal(size=residuals.shape)
+            seen = to_numpy(cells.seen)[:, :n_numbers] > 0
+            residuals = np.where(seen, residuals, drawn * noise[:n_numbers])
+        self._residuals = Residuals.learn(
+            density, codes, residuals * (noise[:n_numbers] > 0)
         )
-        with warnings.catch_warnings(), config_context(array_api_dispatch=False):
-            # A density that would still rise a little is nothing to act on.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            mixture.fit(codes / scale)
-        self._code_density = {
-            "weights": mixture.weights_,
-            "means": mixture.means_ * scale,
-            "factors": np.linalg.cholesky(mixture.covariances_) * scale[:, None],
-        }
 
     def _draw_codes(
         self, module: Autoencoder, n_samples: int, generator: torch.Generator
     ) -> Tensor:
         like = next(module.parameters())
-        density = {
-            name: to_tensor(array, like.device, like.dtype)
-            for name, array in self._code_density.items()
-        }
-        part = torch.multinomial(
-            density["weights"], n_samples, replacement=True, generator=generator
-        )
-        means = density["means"][part]
-        spread = density["factors"][part] @ standard_normal(
-            means[:, :, None], generator
-        )
-        return means + spread[:, :, 0]
+        codes = self._residuals.codes.sample(n_samples, numpy_generator(generator))
+        return to_tensor(codes, like.device, like.dtype)
 
     def _draw_rows(
         self, module: Autoencoder, codes: Tensor, generator: torch.Generator
     ) -> Tensor:
         rows = module.loss.sample(module.decoder(codes), generator)
-        return rows + rows.new_tensor(self._noise) * standard_normal(rows, generator)
+        left = self._residuals.draw(
+            to_numpy(codes).astype(np.float64), numpy_generator(generator)
+        )
+        numbers = rows[..., : left.shape[1]]
+        numbers += to_tensor(left, rows.device, rows.dtype)
+        return rows
 
     def _log_chance(self, module: Autoencoder, codes: Tensor, cells: Cells) -> Tensor:
         noise = codes.new_tensor(self._noise)

@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import (
     BaseEstimator,
@@ -20,7 +21,7 @@ from sklearn.base import (
 from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import Tags, check_array, gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
@@ -31,8 +32,7 @@ from torch import Tensor
 from ._conditional import PROPOSALS, codes_given
 from ._frames import TableReader, as_frame, explain_text, to_container
 from ._linear import (
-    principal_components,
-    principal_components_of_seen,
+    principal_components_of,
 )
 from ._networks import (
     ACTIVATIONS,
@@ -42,6 +42,7 @@ from ._networks import (
     seed_dropout,
 )
 from ._progress import Progress
+from ._scaling import Margins
 from ._table import Block, TableEncoder, canonical_rows
 from ._torch import (
     Cells,
@@ -65,6 +66,10 @@ from ._training import (
 
 FLOATS = [np.float64, np.float32]
 AUTO = StrOptions({"auto"})
+DEFAULT_SHARE = 0.9  # of the variance, that n_components="auto" explains linearly
+WIDEST_WITH_HOLES = 50  # components of a spectrum that is learned by EM
+FEWEST_DRAWN, MOST_DRAWN = 1_000, 5_000  # rows that show what the model draws
+MARGIN_ROWS = 20_000  # rows that the margins of a table are read from
 SUMMARY_ROWS = 5_000  # training rows that a fitted summary is computed from
 
 
@@ -77,7 +82,11 @@ class BaseAutoencoder(
     """Base of the transformers: all but the model, its objective and its scores."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            AUTO,
+        ],
         "hidden_layer_sizes": [
             "array-like",
             Interval(Integral, 1, None, closed="left"),
@@ -159,9 +168,11 @@ class BaseAutoencoder(
                     module, rows, make_generator(seeds["training"], device)
                 )
                 history = self._train(objective, rows, judges, Progress(self, X, y))
+            self._rank_components(module, rows, trained=history.best_epoch > 0)
             self._keep(module if history.best_epoch else start, history, device)
-            self._summarise(module, rows, seeds["summary"])
+            self._summarise(module, rows, judges, seeds["summary"])
             self._remember_holes(module, rows, seeds["summary"])
+            self._learn_margins(table, weight, seeds["summary"])
         return self
 
     # ------------------------------------------------------- what a subclass says
@@ -191,7 +202,7 @@ class BaseAutoencoder(
         """Make what training minimises."""
 
     @abstractmethod
-    def _summarise(self, module: Any, rows: Rows, seed: int) -> None:
+    def _summarise(self, module: Any, rows: Rows, judges: Rows, seed: int) -> None:
         """Set the fitted attributes that are computed from the trained model."""
 
     @abstractmethod
@@ -266,17 +277,32 @@ class BaseAutoencoder(
         incomplete: tuple[int, ...] = ()
         if seen is not None:
             incomplete = tuple(np.flatnonzero(~seen.all(axis=0)).tolist())
+        known = None if seen is None else self._encoder.columns_of(seen)
+        self.n_components_ = self._width(encoded, known, weight)
         self._fitted_architecture = self._design(self._encoder.blocks_, incomplete)
-        n_components = self._fitted_architecture.n_components
-        if seen is None:
-            self._principal = principal_components(encoded, n_components, weight)
-        else:
-            self._principal = principal_components_of_seen(
-                encoded, self._encoder.columns_of(seen), n_components, weight
-            )
+        self._principal = principal_components_of(
+            encoded, known, self.n_components_, weight
+        )
+
+    def _width(
+        self, encoded: np.ndarray, seen: np.ndarray | None, weight: np.ndarray | None
+    ) -> int:
+        """Return the width of the code: as given, or by the linear spectrum."""
+        if isinstance(self.n_components, Integral):
+            return int(self.n_components)
+        share = DEFAULT_SHARE if self.n_components == "auto" else self.n_components
+        widest = min(encoded.shape)
+        if seen is not None:
+            widest = min(widest, WIDEST_WITH_HOLES)
+        spectrum = principal_components_of(encoded, seen, widest, weight)
+        total = (spectrum.column_scales**2).sum()
+        explained = spectrum.variances.cumsum()
+        return 1 + min(int(np.searchsorted(explained, share * total)), widest - 1)
 
     def _check_design(self) -> None:
         earlier = self._fitted_architecture
+        if isinstance(self.n_components, Integral):
+            self.n_components_ = int(self.n_components)
         design = self._design(self._encoder.blocks_, earlier.incomplete)
         if design != earlier:
             raise ValueError(
@@ -326,11 +352,11 @@ class BaseAutoencoder(
         def to_device(array: np.ndarray) -> Tensor:
             return to_tensor(array, device, torch.float32)
 
-        cells = self._scored_cells(table).map(to_device)
+        cells = self._training_cells(table).map(to_device)
         weights = None if weight is None else to_device(weight)
         if table_val is None:
             return split_rows(cells, weights, self.validation_fraction, seed)
-        judges = self._scored_cells(table_val).map(to_device)
+        judges = self._training_cells(table_val).map(to_device)
         return Rows.all_of(cells, weights), Rows.all_of(judges)
 
     def _cells(self, table: np.ndarray) -> Cells:
@@ -346,8 +372,8 @@ class BaseAutoencoder(
         filled = known.filled.astype(values.dtype)
         return Cells(filled, seen.astype(values.dtype), log_variances)
 
-    def _scored_cells(self, table: np.ndarray) -> Cells:
-        """Encode rows with all that a loss or a score of them needs."""
+    def _training_cells(self, table: np.ndarray) -> Cells:
+        """Encode rows with all that a loss of them needs."""
         return self._cells(table)
 
     def _train(
@@ -365,6 +391,20 @@ class BaseAutoencoder(
             prefer_start=bool(held_out) and (self.linear_path or self._continues()),
             **{name: getattr(self, name) for name in TRAINING_PARAMETERS},
         ).run()
+
+    def _rank_components(
+        self, module: Autoencoder, rows: Rows, *, trained: bool
+    ) -> None:
+        """Put the components that carry most first; share what they explain."""
+        cells, weight = rows.spread(SUMMARY_ROWS)
+        with torch.no_grad():
+            importances = module.importances(cells, weight)
+            explained = max(float(module.explained(cells, weight)), 0.0)
+            if trained:
+                order = importances.argsort(descending=True, stable=True)
+                module.order.copy_(order)
+        carried = to_numpy(importances[module.order]).astype(np.float64)
+        self.explained_variance_ratio_ = explained * carried / (carried.sum() or 1.0)
 
     def _keep(self, best: Autoencoder, history: History, device: torch.device) -> None:
         """Set the fitted attributes that every model has."""
@@ -395,9 +435,28 @@ class BaseAutoencoder(
         holes[:, self._encoder.order_] = to_numpy(cells.seen) == 0
         self._holes = codes, holes
 
+    def _learn_margins(
+        self, table: np.ndarray, weight: np.ndarray | None, seed: int
+    ) -> None:
+        """Learn how the numbers that the model draws are spread, and those it should.
+
+        A network draws smooth margins; tables have spikes, edges and gaps.
+        """
+        n_rows = min(max(len(table), FEWEST_DRAWN), MOST_DRAWN)
+        _, drawn = self._draw(n_rows, None, seed)
+        decoded = self._encoder.decode(drawn, np.random.default_rng(seed))
+        numbers = self._encoder.numeric_
+        step = -(-len(table) // MARGIN_ROWS)
+        self._margins = Margins(
+            table[::step, numbers],
+            None if weight is None else weight[::step],
+            drawn[:, : len(numbers)],
+            decoded[:, numbers],
+        )
+
     def _typical_codes(self, module: Any, cells: Cells, seed: int) -> Tensor:
         """Return a code for each row that the model might have drawn it from."""
-        return module.code(cells)
+        return module.latent(cells)
 
     # ------------------------------------------------------------ fitted models
 
@@ -509,6 +568,36 @@ class BaseAutoencoder(
         rows = self._map(codes, _decode, finish=self._encoder.decode)
         return self._as_table(rows, X)
 
+    def reconstruction_error(self, X: Any) -> pd.DataFrame:
+        """Compute how far each cell is from its reconstruction.
+
+        Large cells say why a row is odd: each is what its column adds to the error of
+        the row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The table, with the columns of the fit.
+
+        Returns
+        -------
+        errors : DataFrame of shape (n_samples, n_features)
+            Squared errors in scaled units, where a column's variance is about one, with
+            the column names of the fit and the index of `X` if it is a pandas
+            dataframe. A categorical column has the sum over its levels. NaN where a
+            cell is missing; 0 in a column that was all missing or of one level in the
+            fit.
+        """
+        check_is_fitted(self)
+        table = self._read(X)
+        errors = np.where(np.isnan(table), np.nan, 0.0)
+        columns = self._encoder.order_
+        if len(columns):
+            cells = self._map(table, _squared_errors, self._cells)
+            errors[:, columns] += cells
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(errors, index=index, columns=self._column_names())
+
     def impute(self, X: Any) -> Any:
         """Fill the missing cells of a table with their reconstruction.
 
@@ -536,8 +625,9 @@ class BaseAutoencoder(
     ) -> Any:
         """Draw new rows that resemble the table that was fitted.
 
-        Numbers stay within the range of the fit, and in a table with categorical
-        columns or missing cells they have the decimals and dtypes of the fit.
+        What the model draws is then brought, column by column and by rank, to the
+        margins of the table: a column of whole numbers gets whole numbers, one of many
+        zeros as many, and no number is outside the range of the fit.
 
         Parameters
         ----------
@@ -573,8 +663,11 @@ class BaseAutoencoder(
         seed = derive_seeds(random_state, "sample")["sample"]
         codes, encoded = self._draw(n_samples, fixed, seed)
         rows = self._encoder.decode(encoded, np.random.default_rng(seed))
-        whole = self._reader.template_ is not None
-        rows = self._encoder.within_range(rows, whole=whole)
+        numbers = self._encoder.numeric_
+        rows[:, numbers] = self._margins.match(
+            encoded[:, : len(numbers)], rows[:, numbers]
+        )
+        rows = self._encoder.within_range(rows, whole=True)
         if fixed is not None:
             rows = np.where(np.isnan(fixed), rows, fixed)
         if missing and self._holes is not None:
@@ -660,10 +753,11 @@ class BaseAutoencoder(
     def _as_table(self, rows: np.ndarray, original: Any = None) -> Any:
         if self._reader.template_ is not None:
             return self._reader.write(rows, original)
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = np.array([f"x{i}" for i in range(rows.shape[1])], dtype=object)
-        return to_container(rows, names, self, original)
+        return to_container(rows, self._column_names(), self, original)
+
+    def _column_names(self) -> np.ndarray:
+        numbered = np.array([f"x{i}" for i in range(self.n_features_in_)], dtype=object)
+        return getattr(self, "feature_names_in_", numbered)
 
     def _chunk_rows(self) -> int:
         """Rows at a time: a few megabytes of activations on the CPU, more on a GPU."""
@@ -722,6 +816,10 @@ def check_count(name: str, count: Any) -> None:
 
 def _code(module: Autoencoder, cells: Cells) -> Tensor:
     return module.code(cells)
+
+
+def _squared_errors(module: Autoencoder, cells: Cells) -> Tensor:
+    return module.squared_errors(cells)
 
 
 def _decode(module: Autoencoder, codes: Cells) -> Tensor:

@@ -22,11 +22,21 @@ from ._table import Block
 RAREST = 0.01  # chance or rate that keeps a start at rare values trainable
 SMALLEST_NOISE = 1e-6  # of a reconstruction, in scaled units, and chance of a level
 LARGEST_LOG_RATE = 30.0  # keeps the exponential of an output finite
+NOISE_PACE = 0.1  # of a predicted spread, to that of a mean
+LARGEST_LOG_FACTOR = 8.0  # of a predicted spread, about its column's own
 LARGEST_LOG_SIZE = 9.0  # beyond, a negative binomial is Poisson and lgamma inexact
 
 
 class Output(nn.Module):
-    """What the decoder's output stands for: here the mean itself."""
+    """What the decoder's output stands for: here the mean itself.
+
+    Attributes
+    ----------
+    n_extra : int
+        Outputs after those of the columns.
+    """
+
+    n_extra = 0
 
     @abstractmethod
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
@@ -251,7 +261,10 @@ LOSSES: dict[str, type[Output]] = {
 
 
 class LearnedNoise(Output):
-    """Independent noise around the output, of one learned spread per column.
+    """Independent noise around the output, whose spread the decoder predicts.
+
+    The decoder's output holds the means of all columns and then the logarithm of a
+    factor on each column's spread.
 
     Parameters
     ----------
@@ -267,43 +280,62 @@ class LearnedNoise(Output):
 
     def __init__(self, spread: Tensor, floor: Tensor) -> None:
         super().__init__()
+        self.n_extra = len(spread)
         self.register_buffer("floor", torch.minimum(0.99 * spread, floor))
         self.log_excess = nn.Parameter((spread - self.floor).log())
 
-    def spread(self) -> Tensor:
-        return self.floor + self.log_excess.exp()
+    def spread(self, log_factor: Tensor) -> Tensor:
+        """Return the spread for a decoder's output.
+
+        At full pace the spread would swallow the residuals before the means are learned
+        (Seitzer, M. et al. (2022). On the pitfalls of heteroscedastic uncertainty
+        estimation with probabilistic neural networks. ICLR).
+        """
+        share = (NOISE_PACE / LARGEST_LOG_FACTOR * log_factor).tanh()
+        log_factor = LARGEST_LOG_FACTOR * share
+        return self.floor + (self.log_excess + log_factor).exp()
+
+    def mean(self, output: Tensor) -> Tensor:
+        return output[..., : self.n_extra]
+
+    def parts(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Split an output into means and spreads."""
+        mean, log_factor = output.chunk(2, dim=-1)
+        return mean, self.spread(log_factor)
 
 
 class Gaussian(LearnedNoise):
     """Gaussian noise; the spread is its standard deviation."""
 
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
-        spread = self.spread()
+        mean, spread = self.parts(output)
         constant = -spread.log() - 0.5 * math.log(2 * math.pi)
-        deviation = (x - output) / spread
+        deviation = (x - mean) / spread
         return torch.addcmul(constant, deviation, deviation, value=-0.5)
 
     def variance(self, output: Tensor) -> Tensor:
-        return self.spread().square().expand_as(output)
+        return self.parts(output)[1].square()
 
     def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        return output + self.spread() * standard_normal(output, generator)
+        mean, spread = self.parts(output)
+        return mean + spread * standard_normal(mean, generator)
 
 
 class Laplace(LearnedNoise):
     """Laplace noise, of heavier tails; the spread is its mean absolute deviation."""
 
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
-        spread = self.spread()
-        return -((x - output).abs() / spread + (2 * spread).log())
+        mean, spread = self.parts(output)
+        return -((x - mean).abs() / spread + (2 * spread).log())
 
     def variance(self, output: Tensor) -> Tensor:
-        return 2 * self.spread().square().expand_as(output)
+        return 2 * self.parts(output)[1].square()
 
     def sample(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        exponential = torch.empty_like(output).exponential_(generator=generator)
-        sign = standard_normal(output, generator).sign()
-        return output + self.spread() * sign * exponential
+        mean, spread = self.parts(output)
+        exponential = torch.empty_like(mean).exponential_(generator=generator)
+        sign = standard_normal(mean, generator).sign()
+        return mean + spread * sign * exponential
 
 
 class Bernoulli(Logits):
@@ -434,9 +466,12 @@ class Mixed(Output):
         outputs, widths = zip(*parts, strict=True)
         self.parts = nn.ModuleList(outputs)
         self.widths = list(widths)
+        self.extras = [part.n_extra for part in outputs]
+        self.n_extra = sum(self.extras)
 
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
-        triples = zip(self._outputs(), self._split(output), self._split(x), strict=True)
+        pieces = self._split_output(output), self._split(x)
+        triples = zip(self._outputs(), *pieces, strict=True)
         return torch.cat([part.per_cell(o, v) for part, o, v in triples], dim=-1)
 
     def mean(self, output: Tensor) -> Tensor:
@@ -454,7 +489,7 @@ class Mixed(Output):
         return torch.cat(outputs), torch.cat(slopes)
 
     def log_chance(self, output: Tensor, x: Tensor, noise: Tensor) -> Tensor:
-        parts = [self._split(tensor) for tensor in (output, x, noise)]
+        parts = self._split_output(output), self._split(x), self._split(noise)
         rows = zip(self._outputs(), *parts, strict=True)
         return torch.cat([part.log_chance(*cells) for part, *cells in rows], dim=-1)
 
@@ -464,8 +499,17 @@ class Mixed(Output):
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split(self.widths, dim=-1)
 
+    def _split_output(self, output: Tensor) -> list[Tensor]:
+        """Give each part its columns, and its extra outputs after them."""
+        pieces = output.split([*self.widths, *self.extras], dim=-1)
+        n_parts = len(self.widths)
+        return [
+            torch.cat(pieces[i::n_parts], dim=-1) if self.extras[i] else pieces[i]
+            for i in range(n_parts)
+        ]
+
     def _join(self, method: str, output: Tensor, *others: torch.Generator) -> Tensor:
-        pairs = zip(self._outputs(), self._split(output), strict=True)
+        pairs = zip(self._outputs(), self._split_output(output), strict=True)
         return torch.cat([getattr(p, method)(o, *others) for p, o in pairs], dim=-1)
 
 

@@ -183,6 +183,18 @@ class Conditional:
         return self.covariances.diagonal(axis1=1, axis2=2)
 
 
+def principal_components_of(
+    X: np.ndarray,
+    seen: np.ndarray | None,
+    n_components: int,
+    sample_weight: np.ndarray | None = None,
+) -> PrincipalComponents:
+    """Compute weighted PCA of a table with holes, or without where `seen` is None."""
+    if seen is None:
+        return principal_components(X, n_components, sample_weight)
+    return principal_components_of_seen(X, seen, n_components, sample_weight)
+
+
 def principal_components(
     X: np.ndarray, n_components: int, sample_weight: np.ndarray | None = None
 ) -> PrincipalComponents:

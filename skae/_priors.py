@@ -27,6 +27,9 @@ class Prior(nn.Module):
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of each component of the code."""
 
+    def part(self, generator: torch.Generator) -> None:
+        """Make parts that are the same differ, so that training can tell them apart."""
+
     @abstractmethod
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Draw codes of the shape (n_samples, n_components) of `like`."""
@@ -53,20 +56,21 @@ class StandardNormal(Prior):
 
 
 class GaussianMixture(Prior):
-    """A learned mixture of diagonal Gaussians.
+    """A learned mixture of diagonal Gaussians, each N(0, I) at the start.
 
-    It starts as N(0, I) in every part, save for means of a thousandth that let the
-    parts drift apart in training (Tomczak and Welling (2018). VAE with a VampPrior).
+    Tomczak, J. and Welling, M. (2018). VAE with a VampPrior. AISTATS.
     """
 
-    def __init__(
-        self, n_parts: int, n_components: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, n_parts: int, n_components: int) -> None:
         super().__init__(n_components)
-        means = torch.empty(n_parts, n_components, dtype=torch.float64)
-        self.means = nn.Parameter(1e-3 * standard_normal(means, generator))
+        means = torch.zeros(n_parts, n_components, dtype=torch.float64)
+        self.means = nn.Parameter(means)
         self.log_variances = nn.Parameter(torch.zeros_like(means))
         self.logits = nn.Parameter(torch.zeros(n_parts, dtype=torch.float64))
+
+    def part(self, generator: torch.Generator) -> None:
+        with torch.no_grad():
+            self.means.add_(standard_normal(self.means, generator), alpha=1e-3)
 
     def log_prob(self, z: Tensor) -> Tensor:
         parts = gaussian_log_prob(z[..., None, :], self.means, self.log_variances)

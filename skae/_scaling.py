@@ -6,14 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import ndtri
+from scipy.stats import ks_2samp
 from sklearn.utils import gen_batches
 
 CHUNK_ROWS = 8192
 MOST_KNOTS = 1000
+MARGIN_KNOTS = 256  # of each margin that samples are brought to
 HERMITE_NODES = 9
 MOST_DECIMALS = 4
 DECIMALS_ROWS = 2000  # that the decimals are read from
 RESOLUTION_ROWS = 10_000
+QUARTILE_RANGE = 1.349  # between the quartiles of a standard normal column
 
 
 class ColumnScaler:
@@ -40,6 +43,8 @@ class ColumnScaler:
     resolution_ : ndarray of shape (n_features,)
         Distance between neighbouring values, as a geometric mean over the rows, in
         scaled units; zero where hardly a value occurs twice.
+    quartile_deviation_ : ndarray of shape (n_features,)
+        Standard deviation of a normal column with the same quartiles, in scaled units.
     scores_ : dict of int to NormalScores
         Of the columns that have them.
     """
@@ -70,6 +75,8 @@ class ColumnScaler:
         self.centre_[raw], self.scale_[raw] = 0.0, 1.0
         some = self.encode(X[:: -(-len(X) // RESOLUTION_ROWS)])
         self.resolution_ = np.array([_resolution(column) for column in some.T])
+        deviations = [_quartile_deviation(column) for column in some.T]
+        self.quartile_deviation_ = np.array(deviations)
         return self
 
     def _columns(self, scaling: str | None) -> list[int]:
@@ -149,7 +156,12 @@ class NormalScores:
     sample_weight : ndarray of shape (n_samples,) or None
     """
 
-    def __init__(self, column: np.ndarray, sample_weight: np.ndarray | None) -> None:
+    def __init__(
+        self,
+        column: np.ndarray,
+        sample_weight: np.ndarray | None,
+        most_knots: int = MOST_KNOTS,
+    ) -> None:
         seen = ~np.isnan(column)
         weight = np.ones(len(column)) if sample_weight is None else sample_weight
         values, which, counts = np.unique(
@@ -158,7 +170,7 @@ class NormalScores:
         mass = np.bincount(which, weight[seen], len(values))
         above = np.cumsum(mass) / max(mass.sum(), np.finfo(float).tiny)
         below = above - mass / max(mass.sum(), np.finfo(float).tiny)
-        kept = _knots(above)
+        kept = _knots(above, most_knots)
         self.values = values[kept]
         self.at_values = ndtri((above + below)[kept] / 2)
         repeated = counts[kept] > 1
@@ -194,11 +206,61 @@ class NormalScores:
         return float((self.at_values[-1] - self.at_values[0]) / run) if run else 1.0
 
 
-def _knots(above: np.ndarray) -> np.ndarray:
-    """Choose up to about a thousand values, evenly spaced by rank, with both ends."""
-    if len(above) <= MOST_KNOTS:
+class Margins:
+    """Bring drawn numbers to the margins of a table, column by column and by rank.
+
+    A column without repeated values whose margin could pass for the table's, by the
+    test of Kolmogorov and Smirnov, is left alone: both margins are estimates, and to
+    move numbers by their errors would blur what the columns are to each other.
+
+    Parameters
+    ----------
+    table : ndarray of shape (n_samples, n_features)
+        Missing cells are NaN.
+    sample_weight : ndarray of shape (n_samples,) or None
+    scores : ndarray of shape (n_draws, n_features)
+        What is drawn in place of the table, in scaled units, which have no ties.
+    drawn : ndarray of shape (n_draws, n_features)
+        The same in the units of the table.
+    """
+
+    def __init__(
+        self,
+        table: np.ndarray,
+        sample_weight: np.ndarray | None,
+        scores: np.ndarray,
+        drawn: np.ndarray,
+    ) -> None:
+        self.pairs = {
+            j: (
+                NormalScores(scores[:, j], None, MARGIN_KNOTS),
+                NormalScores(column, sample_weight, MARGIN_KNOTS),
+            )
+            for j, column in enumerate(table.T)
+            if _resolution(column) > 0 or _differ(column, drawn[:, j])
+        }
+
+    def match(self, scores: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """Return drawn numbers with the table's margins, at the ranks of the scores."""
+        matched = drawn.copy()
+        for j, (ranks, wanted) in self.pairs.items():
+            matched[:, j] = wanted.inverse(ranks.scores(scores[:, j]))
+        return matched
+
+
+def _differ(column: np.ndarray, other: np.ndarray) -> bool:
+    """Tell whether two samples are surely not of one distribution."""
+    seen = column[~np.isnan(column)]
+    if len(seen) == 0:
+        return False
+    return bool(ks_2samp(seen, other, method="asymp").pvalue < 0.01)
+
+
+def _knots(above: np.ndarray, most: int) -> np.ndarray:
+    """Choose values, evenly spaced by rank, with both ends."""
+    if len(above) <= most:
         return np.arange(len(above))
-    wanted = np.searchsorted(above, np.linspace(0, 1, MOST_KNOTS))
+    wanted = np.searchsorted(above, np.linspace(0, 1, most))
     return np.unique(np.r_[0, wanted.clip(0, len(above) - 1), len(above) - 1])
 
 
@@ -218,13 +280,23 @@ def _resolution(column: np.ndarray) -> float:
     return float(np.exp(np.average(np.log(around), weights=counts)))
 
 
+def _quartile_deviation(column: np.ndarray) -> float:
+    """Return the deviation of a normal column with the same quartiles."""
+    seen = column[~np.isnan(column)]
+    if len(seen) == 0:
+        return 0.0
+    low, high = np.quantile(seen, [0.25, 0.75])
+    return float(high - low) / QUARTILE_RANGE
+
+
 def _decimals(X: np.ndarray) -> np.ndarray:
     """Count the decimals of each column's values, -1 if they are more than four."""
     X = np.nan_to_num(X[:: -(-len(X) // DECIMALS_ROWS)])
     decimals = np.full(X.shape[1], -1)
     for count in range(MOST_DECIMALS, -1, -1):
         scaled = X * 10.0**count
-        whole = np.abs(scaled - np.round(scaled)) <= 1e-6
+        tolerance = 1e-6 * np.minimum(np.abs(scaled), 1)
+        whole = np.abs(scaled - np.round(scaled)) <= tolerance
         decimals[whole.all(axis=0) & (np.abs(scaled) < 1e9).all(axis=0)] = count
     return decimals
 

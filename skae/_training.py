@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from scipy.special import stdtrit
 from sklearn.exceptions import ConvergenceWarning
@@ -70,6 +71,31 @@ class Rows:
     def first(self, n_rows: int) -> Cells:
         """Return the values of up to `n_rows` rows."""
         return self.cells.index_select(0, self.index[:n_rows])
+
+    def spread(self, n_rows: int) -> tuple[Cells, Tensor]:
+        """Return up to `n_rows` of the table's rows, evenly spaced, and their weights.
+
+        Rows of the other part of a split are among them.
+        """
+        n_cells = len(self.cells)
+        places = np.linspace(0, n_cells - 1, min(n_rows, n_cells)).round().astype(int)
+        index = torch.from_numpy(places).to(self.index.device)
+        cells = self.cells.index_select(0, index)
+        if self.weight is None:
+            return cells, torch.ones_like(cells.values[:, 0])
+        return cells, self.weight[index]
+
+    def drawn(self, n_rows: int, seed: int) -> Cells:
+        """Return up to `n_rows` rows, drawn by their weights where they have such."""
+        if self.weight is None:
+            return self.first(n_rows)
+        chances = self.weight[self.index].double().cpu().numpy()
+        generator = np.random.default_rng(seed)
+        chosen = generator.choice(
+            len(self), min(n_rows, len(self)), p=chances / chances.sum()
+        )
+        index = torch.from_numpy(chosen).to(self.index.device)
+        return self.cells.index_select(0, self.index[index])
 
     def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Rows]:
         """Cut the rows, shuffled, into batches of equal size up to `batch_size`."""

@@ -35,8 +35,12 @@ BOTH = {
     "small batches": {"batch_size": 4, "validation_fraction": 0.3, "l1_penalty": 0.1},
     "own modules": {"encoder": users_network, "decoder": users_network},
     "own modules alone": {"encoder": users_network, "linear_path": False},
-    "min-max scaling": {"scaling": "minmax", "activation": "gelu"},
-    "normal scores": {"scaling": "quantile"},
+    "min-max scaling": {
+        "scaling": "minmax",
+        "activation": "gelu",
+        "n_components": "auto",
+    },
+    "normal scores": {"scaling": "quantile", "n_components": 0.5},
     "no scaling": {"scaling": None, "n_components": 3},
     "warm start": {"warm_start": True},
 }
@@ -52,8 +56,9 @@ VAE = {
     **BOTH,
     "Laplace": {"likelihood": "laplace", "beta": 4.0, "kl_warmup": 2},
     "Bernoulli": {"likelihood": "bernoulli", "free_bits": 0.2},
-    "mixture prior": {"prior": "mixture", "n_prior_components": 3},
-    "particles": {"n_particles": 4, "solver": "sgd"},
+    "few parts": {"n_prior_components": 3, "solver": "sgd"},
+    "standard prior": {"prior": "normal"},
+    "one particle": {"prior": "normal", "n_particles": 1},
 }
 
 ESTIMATORS = {

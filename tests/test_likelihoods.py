@@ -18,9 +18,11 @@ from torch.func import functional_call
 from torch.testing import assert_close
 
 from skae._likelihoods import (
+    LARGEST_LOG_FACTOR,
     LARGEST_LOG_RATE,
     LIKELIHOODS,
     LOSSES,
+    NOISE_PACE,
     RAREST,
     SMALLEST_NOISE,
     AbsoluteError,
@@ -45,6 +47,7 @@ from skae._likelihoods import (
 from skae._table import Block
 
 SPREAD = [0.5, 1.0, 2.0]
+FLOOR = 0.01
 CENTRE = torch.tensor([0.3, 0.5, 0.8]).double()
 SCALE = torch.tensor([0.5, 2.0, 1.5]).double()
 WIDTHS = (3, 2, 4)
@@ -67,10 +70,18 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def likelihood(name, spread=SPREAD, floor=0.01):
+def likelihood(name, spread=SPREAD, floor=FLOOR):
     """Make one with learned noise."""
     spread = torch.tensor(spread, dtype=torch.float64)
     return LIKELIHOODS[name](spread, torch.full_like(spread, floor))
+
+
+def mean_and_spread(output):
+    """Split an output of a likelihood with learned noise, as `likelihood` makes it."""
+    mean, log_factor = np.split(output.numpy(), 2, axis=-1)
+    log_factor = NOISE_PACE * log_factor
+    factor = np.exp(LARGEST_LOG_FACTOR * np.tanh(log_factor / LARGEST_LOG_FACTOR))
+    return mean, FLOOR + (np.array(SPREAD) - FLOOR) * factor
 
 
 def negative_binomial(size=(0.5, 2.0, 20.0)):
@@ -79,15 +90,12 @@ def negative_binomial(size=(0.5, 2.0, 20.0)):
     return found
 
 
+PARTS = ["gaussian", "negative_binomial", "laplace", "binary", "categorical"]
+SIZES = [3, 3, 3, 3, 9]
+
+
 def mixed():
-    return Mixed(
-        [
-            (likelihood("gaussian"), 3),
-            (negative_binomial(), 3),
-            (Binary(CENTRE, SCALE), 3),
-            (Categorical(WIDTHS, FREQUENCIES, LEVEL_SCALE), 9),
-        ]
-    )
+    return Mixed([(KINDS[kind](), n) for kind, n in zip(PARTS, SIZES, strict=True)])
 
 
 OF_LOSSES = {
@@ -111,7 +119,8 @@ OF_LIKELIHOODS = {
     "mixed": mixed,
 }
 KINDS = OF_LOSSES | OF_LIKELIHOODS
-N_COLUMNS = dict.fromkeys(KINDS, 3) | {"levels": 9, "categorical": 9, "mixed": 18}
+N_COLUMNS = dict.fromkeys(KINDS, 3) | {"levels": 9, "categorical": 9, "mixed": 21}
+N_EXTRA = dict.fromkeys(KINDS, 0) | {"gaussian": 3, "laplace": 3, "mixed": 6}
 
 
 def indicators(n_rows, seed=0):
@@ -125,8 +134,7 @@ def rows_of(kind, n_rows=6, seed=0):
     """Draw rows of a kind as the matrix holds them."""
     rng = np.random.default_rng(seed)
     if kind == "mixed":
-        parts = ("gaussian", "negative_binomial", "binary", "categorical")
-        return torch.cat([rows_of(part, n_rows, seed) for part in parts], dim=1)
+        return torch.cat([rows_of(part, n_rows, seed) for part in PARTS], dim=1)
     if kind in ("levels", "categorical"):
         return (indicators(n_rows, seed) - FREQUENCIES) / LEVEL_SCALE
     if kind in OF_COUNTS:
@@ -140,7 +148,12 @@ def rows_of(kind, n_rows=6, seed=0):
 
 
 def outputs_of(kind, *shape, seed=9):
-    return draws(*shape, N_COLUMNS[kind], seed=seed)
+    return draws(*shape, N_COLUMNS[kind] + N_EXTRA[kind], seed=seed)
+
+
+def padded(kind, output):
+    """Add the outputs that come after those of the columns, at zero."""
+    return torch.nn.functional.pad(output, (0, N_EXTRA[kind]))
 
 
 def of(kinds):
@@ -202,8 +215,7 @@ def test_sums_over_levels_are_those_of_each_column(widths):
 def probable_mean(kind):
     """Return a mean and a direction in which it may move."""
     if kind == "mixed":
-        kinds = ("gaussian", "negative_binomial", "binary", "categorical")
-        parts = [probable_mean(part) for part in kinds]
+        parts = [probable_mean(part) for part in PARTS]
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
     if kind in ("levels", "categorical"):
         chances = FREQUENCIES.roll(1) / levels_of(WIDTHS).sum(
@@ -224,8 +236,10 @@ def probable_mean(kind):
 def test_tangent_is_the_first_order_expansion_of_the_mean(kind):
     module, (mean, direction) = KINDS[kind](), probable_mean(kind)
     output, slope = module.tangent(mean)
+    assert output.shape == slope.shape == mean.shape
+    output = padded(kind, output)
     assert_close(module.mean(output), mean)
-    step = 1e-5 * slope * direction
+    step = padded(kind, 1e-5 * slope * direction)
     difference = module.mean(output + step) - module.mean(output - step)
     assert_close(difference / 2e-5, direction, rtol=1e-5, atol=1e-7)
 
@@ -273,6 +287,8 @@ def test_columns_do_not_know_of_each_other(kind):
     module, output, x = KINDS[kind](), outputs_of(kind, 6), rows_of(kind)
     before, mean = module.per_cell(output, x), module.mean(output)
     output[:, 0] += 1
+    if N_EXTRA[kind]:
+        output[:, N_COLUMNS[kind]] += 1
     x[:, 0] += 0.5 if kind in ("bernoulli", "binary_cross_entropy") else SCALE[0]
     width = WIDTHS[0] if N_COLUMNS[kind] == 9 else 1
     assert not torch.equal(module.per_cell(output, x), before)
@@ -290,7 +306,7 @@ def test_precision_is_that_of_the_output(kind, dtype):
         module.mean(output),
         module.variance(output),
         module.sample(output, generator()),
-        *module.tangent(output[0]),
+        *module.tangent(module.mean(output)[0]),
     ]
     assert {values.dtype for values in found} == {dtype}
 
@@ -301,11 +317,11 @@ def test_gradients_are_finite_differences(kind):
     assert gradcheck(*per_cell_and_inputs(KINDS[kind](), output, rows_of(kind, 5)))
 
 
-@of({**OF_COUNTS, "binary": 0, "categorical": 0, "bernoulli": 0})
+@of(OF_LIKELIHOODS)
 @pytest.mark.parametrize("extreme", [-1e4, 1e4])
 def test_extreme_outputs_stay_finite(kind, extreme):
     module, x = KINDS[kind](), rows_of(kind, 5)
-    output = torch.zeros_like(x)
+    output = padded(kind, torch.zeros_like(x))
     output[:, ::2] = extreme
     output.requires_grad_()
     log_prob = module.row_sum(output, x, None)
@@ -320,7 +336,7 @@ def test_extreme_outputs_stay_finite(kind, extreme):
 
 
 def n_cells(kind):
-    return {9: 3, 18: 12}.get(N_COLUMNS[kind], 3)
+    return {9: 3, 21: 15}.get(N_COLUMNS[kind], 3)
 
 
 def columns_of(kind, cells):
@@ -544,8 +560,8 @@ def raw_of(kind, x):
     ("name", "distribution"), [("gaussian", stats.norm), ("laplace", stats.laplace)]
 )
 def test_densities_are_scipys(name, distribution):
-    output, x = draws(30, 3), 3 * draws(30, 3, seed=1)
-    expected = distribution(output, SPREAD).logpdf(x)
+    output, x = outputs_of(name, 30), 3 * draws(30, 3, seed=1)
+    expected = distribution(*mean_and_spread(output)).logpdf(x)
     found = likelihood(name).per_cell(output, x).detach()
     assert_close(found, torch.from_numpy(expected))
 
@@ -706,9 +722,10 @@ def test_the_variance_of_counts_is_that_of_their_chances(kind, seed):
 @of(OF_NOISE)
 def test_noise_has_the_variance_of_its_density(kind):
     distribution = {"gaussian": stats.norm, "laplace": stats.laplace}[kind]
-    found = likelihood(kind).variance(draws(4, 3)).detach()
-    expected = torch.from_numpy(distribution(0, SPREAD).var())
-    assert_close(found, expected.expand(4, 3))
+    output = outputs_of(kind, 4)
+    found = likelihood(kind).variance(output).detach()
+    expected = distribution(*mean_and_spread(output)).var()
+    assert_close(found, torch.from_numpy(expected))
 
 
 @of(OF_LOSSES)
@@ -759,10 +776,10 @@ def samples_of(kind, output, seed=0):
 @of(OF_NOISE)
 def test_samples_follow_the_density(kind):
     distribution = {"gaussian": stats.norm, "laplace": stats.laplace}[kind]
-    output = torch.tensor([3.0, 0.0, -1.0], dtype=torch.float64)
+    output = torch.tensor([3.0, 0.0, -1.0, 0.0, -20.0, 15.0], dtype=torch.float64)
     found = samples_of(kind, output).numpy()
-    for j, spread in enumerate(SPREAD):
-        expected = distribution(output[j].item(), spread)
+    for j, moments in enumerate(zip(*mean_and_spread(output), strict=True)):
+        expected = distribution(*moments)
         assert stats.kstest(found[:, j], expected.cdf).pvalue > 0.01
     correlation = np.corrcoef(found.T) - np.eye(3)
     assert abs(correlation).max() < 4 / np.sqrt(N_DRAWS)
@@ -857,31 +874,40 @@ def test_losses_of_numbers_draw_the_mean(kind):
 
 # ---------------------------------------------------------------------------- mixed
 
-PARTS = ["gaussian", "negative_binomial", "binary", "categorical"]
-SIZES = [3, 3, 3, 9]
-
 
 def split(tensor):
+    """Give each part its columns."""
     return zip(PARTS, tensor.split(SIZES, dim=-1), strict=True)
+
+
+def split_output(output):
+    """Give each part the outputs of its columns, and its own of those after all."""
+    columns, gaussian, laplace = output.split([21, 3, 3], dim=-1)
+    extras = {"gaussian": gaussian, "laplace": laplace}
+    for kind, part in split(columns):
+        extra = [extras[kind]] if kind in extras else []
+        yield kind, torch.cat([part, *extra], dim=-1)
 
 
 @pytest.mark.parametrize("method", ["mean", "variance"])
 def test_moments_of_mixed_columns_are_those_of_their_parts(method):
     output = outputs_of("mixed", 6)
-    expected = [getattr(KINDS[kind](), method)(part) for kind, part in split(output)]
+    parts = split_output(output)
+    expected = [getattr(KINDS[kind](), method)(part) for kind, part in parts]
     assert_close(getattr(mixed(), method)(output), torch.cat(expected, dim=1))
 
 
 def test_cells_of_mixed_columns_are_those_of_their_parts():
     output, x = outputs_of("mixed", 2, 6), rows_of("mixed")
-    pairs = zip(split(output), split(x), strict=True)
+    pairs = zip(split_output(output), split(x), strict=True)
     expected = [KINDS[kind]().per_cell(o, v) for (kind, o), (_, v) in pairs]
     assert_close(mixed().per_cell(output, x), torch.cat(expected, dim=-1))
 
 
 def test_samples_of_mixed_columns_are_drawn_part_by_part():
     output, shared = outputs_of("mixed", 6), generator()
-    expected = [KINDS[kind]().sample(part, shared) for kind, part in split(output)]
+    parts = split_output(output)
+    expected = [KINDS[kind]().sample(part, shared) for kind, part in parts]
     found = mixed().sample(output, generator())
     assert_close(found, torch.cat(expected, dim=1))
 
@@ -924,6 +950,11 @@ def test_blocks_are_assembled_side_by_side():
     assert found.widths == [2, 1, 7]
 
 
+@of(KINDS)
+def test_outputs_after_those_of_the_columns_are_counted(kind):
+    assert KINDS[kind]().n_extra == N_EXTRA[kind]
+
+
 def test_a_single_block_needs_no_mixture():
     only = SquaredError()
     assert assemble((Block("gaussian", (1, 1)),), lambda *_: only) is only
@@ -948,22 +979,45 @@ def test_what_is_kept_with_the_weights_are_units_and_what_is_learned(kind, names
 @pytest.mark.parametrize("name", ["gaussian", "laplace"])
 @pytest.mark.parametrize("floor", [0.0, 0.01, 5.0, torch.inf])
 def test_noise_starts_at_the_given_spread(name, floor):
-    found = likelihood(name, floor=floor).spread().detach()
+    zero = torch.zeros(3, dtype=torch.float64)
+    found = likelihood(name, floor=floor).spread(zero).detach()
     assert_close(found, torch.tensor(SPREAD, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", ["gaussian", "laplace"])
 @pytest.mark.parametrize("log_excess", [-1000.0, -5.0, 0.0, 3.0])
-def test_noise_never_falls_below_its_floor(name, log_excess):
+@pytest.mark.parametrize("log_factor", [-1000.0, -5.0, 0.0, 3.0])
+def test_noise_never_falls_below_its_floor(name, log_excess, log_factor):
     module = likelihood(name, floor=0.3)
     module.log_excess.data.fill_(log_excess)
-    assert (module.spread() >= 0.3).all()
+    assert (module.spread(torch.tensor(log_factor)) >= 0.3).all()
 
 
 def test_a_start_below_the_floor_stays_about_where_it_is():
     module = likelihood("gaussian", floor=torch.inf)
     module.log_excess.data.fill_(-1000.0)
-    assert_close(module.spread().detach(), 0.99 * torch.tensor(SPREAD).double())
+    found = module.spread(torch.zeros(3).double()).detach()
+    assert_close(found, 0.99 * torch.tensor(SPREAD).double())
+
+
+@pytest.mark.parametrize("name", ["gaussian", "laplace"])
+def test_a_factor_on_the_spread_is_bounded_and_monotone(name):
+    log_factor = torch.tensor([-1e4, -1.0, 0.0, 1.0, 1e4]).double()[:, None]
+    found = likelihood(name, floor=0.0).spread(log_factor).detach()
+    ratio = (found / torch.tensor(SPREAD)).log()
+    assert (ratio.diff(dim=0) > 0).all()
+    assert_close(ratio[0], torch.full((3,), -LARGEST_LOG_FACTOR).double())
+    assert_close(ratio[-1], torch.full((3,), LARGEST_LOG_FACTOR).double())
+
+
+@pytest.mark.parametrize("name", ["gaussian", "laplace"])
+def test_an_output_is_means_and_then_logarithms_of_factors(name):
+    module, output = likelihood(name), outputs_of(name, 2, 6)
+    mean, spread = (part.detach() for part in module.parts(output))
+    expected = map(torch.from_numpy, mean_and_spread(output))
+    for found, known in zip((mean, spread), expected, strict=True):
+        assert_close(found, known)
+    assert torch.equal(module.mean(output), output[..., :3])
 
 
 def test_the_floor_is_kept_with_the_weights_but_not_trained():
@@ -975,11 +1029,13 @@ def test_the_floor_is_kept_with_the_weights_but_not_trained():
 @pytest.mark.parametrize("name", ["gaussian", "laplace"])
 def test_the_likeliest_spread_is_the_mean_deviation(name):
     x = 3 * draws(200, 1)
-    output = torch.zeros_like(x)
+    output = torch.zeros(200, 2, dtype=x.dtype, requires_grad=True)
     deviation = x.abs().mean() if name == "laplace" else x.square().mean().sqrt()
     module = likelihood(name, [deviation.item()], floor=0.0)
     module.per_cell(output, x).sum().backward()
-    assert_close(module.log_excess.grad, torch.zeros(1).double(), atol=1e-9, rtol=0)
+    zero = torch.zeros(1).double()
+    assert_close(module.log_excess.grad, zero, atol=1e-9, rtol=0)
+    assert_close(output.grad[:, 1:].sum(dim=0), zero, atol=1e-9, rtol=0)
 
 
 # ----------------------------------------------------------------------- Gaussians

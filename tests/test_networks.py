@@ -14,10 +14,11 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 from torch.testing import assert_close
 
-from skae._likelihoods import Bernoulli, Poisson, SquaredError
+from skae._likelihoods import Bernoulli, Gaussian, Poisson, SquaredError
 from skae._linear import principal_components
 from skae._networks import (
     ACTIVATIONS,
+    LARGEST_LOG_VARIANCE,
     Architecture,
     Autoencoder,
     Dropout,
@@ -286,9 +287,10 @@ def around(
     start = principal_components(PPCA_TABLE, 2)
     ppca = start.probabilistic()
     log_variances = torch.from_numpy(ppca.variances).log() if with_variances else None
+    output = output or SquaredError()
     networks = (
         perceptron(4 + n_flags, 5, 4 if with_variances else 2, seed=3),
-        perceptron(2, 5, 4, seed=4),
+        perceptron(2, 5, 4 + output.n_extra, seed=4),
     )
     if starts_at_zero:
         for network in networks:
@@ -303,7 +305,6 @@ def around(
         "n_flags": n_flags,
         "log_variances": log_variances,
     }
-    output = output or SquaredError()
     return around_linear_model(*networks, output, **(options | more)), ppca
 
 
@@ -347,6 +348,23 @@ def test_a_decoder_of_rates_gives_corrections_in_units_of_each_column():
     assert_close(decoder(z), tangent + slope * moved)
 
 
+@pytest.mark.parametrize("starts_at_zero", [True, False])
+def test_outputs_after_those_of_the_columns_are_the_networks_as_they_are(
+    starts_at_zero,
+):
+    spread = torch.tensor([0.5, 1.0, 2.0, 4.0]).double()
+    noisy = Gaussian(spread, 0.1 * spread)
+    (_, decoder), ppca = around(noisy, starts_at_zero=starts_at_zero)
+    scales = torch.from_numpy(PPCA_TABLE.std(axis=0, ddof=1))
+    z = draws(6, 2)
+    correction = decoder.network(z)
+    rows = torch.from_numpy(ppca.mean + z.numpy() @ ppca.loadings.T)
+    assert_close(decoder(z)[:, :4], rows + scales * correction[:, :4])
+    assert torch.equal(decoder(z)[:, 4:], correction[:, 4:])
+    assert correction.any() != starts_at_zero
+    assert len(decoder.weight) == 4
+
+
 def test_flags_have_no_linear_path_but_reach_the_network():
     (encoder, _), _ = around(n_flags=2)
     (without, _), _ = around()
@@ -383,7 +401,7 @@ def test_networks_around_a_linear_model_see_and_give_standardised_values():
 # -------------------------------------------------------------------- whole networks
 
 
-def autoencoder(widths=(1, 1, 1, 1), incomplete=()):
+def autoencoder(widths=(1, 1, 1, 1), incomplete=(), order=(1, 0)):
     n_inputs = 4 + len(incomplete)
     encoder = LinearPath(
         draws(2, n_inputs),
@@ -394,11 +412,15 @@ def autoencoder(widths=(1, 1, 1, 1), incomplete=()):
         output_scale=torch.ones(2).double(),
     )
     decoder = perceptron(2, 5, 4)
-    return Autoencoder(encoder, decoder, SquaredError(), widths, incomplete)
+    model = Autoencoder(
+        encoder, decoder, SquaredError(), widths, incomplete, n_components=2
+    )
+    model.order.copy_(torch.tensor(order))
+    return model
 
 
-def vae(prior=None, likelihood=None, incomplete=()):
-    return VariationalAutoencoder(
+def vae(prior=None, likelihood=None, incomplete=(), order=(2, 0, 1)):
+    model = VariationalAutoencoder(
         perceptron(4 + len(incomplete), 5, 6),
         perceptron(3, 5, 4),
         likelihood or Bernoulli(),
@@ -406,6 +428,8 @@ def vae(prior=None, likelihood=None, incomplete=()):
         (1, 1, 1, 1),
         incomplete,
     )
+    model.order.copy_(torch.tensor(order))
+    return model
 
 
 def with_holes(n_features=4):
@@ -417,15 +441,36 @@ def with_holes(n_features=4):
 
 def test_autoencoder_joins_encoder_and_decoder():
     model, x = autoencoder(), draws(5, 4, seed=3)
-    assert_close(model.code(Cells(x)), model.encoder(x))
-    code = model.code(Cells(x))
-    assert_close(model.reconstruction(code), model.decoder(model.encoder(x)))
+    latent = model.latent(Cells(x))
+    assert_close(latent, model.encoder(x))
+    assert_close(model.decoded(latent), model.decoder(model.encoder(x)))
     assert_close(model(x), model.decoder(model.encoder(x)))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_codes_leave_and_enter_in_the_order_of_the_components(order):
+    model, cells = vae(order=order), Cells(draws(5, 4, seed=3))
+    latent, code = model.latent(cells), model.code(cells)
+    for place, component in enumerate(order):
+        assert torch.equal(code[:, place], latent[:, component])
+    assert torch.equal(model.reconstruction(code), model.decoded(latent))
+
+
+def test_components_stay_in_order_until_they_are_ranked():
+    same = nn.Identity()
+    plain = Autoencoder(same, same, SquaredError(), (1,), n_components=5)
+    assert plain.order.tolist() == [0, 1, 2, 3, 4]
+    variational = VariationalAutoencoder(
+        same, same, Bernoulli(), StandardNormal(3), (1,)
+    )
+    assert variational.order.tolist() == [0, 1, 2]
 
 
 def test_reconstruction_is_the_mean_that_the_output_stands_for():
     model, z = vae(), draws(5, 3)
-    assert_close(model.reconstruction(z), torch.sigmoid(model.decoder(z)))
+    assert_close(model.decoded(z), torch.sigmoid(model.decoder(z)))
+    ordered = z[:, model.order]
+    assert_close(model.reconstruction(ordered), torch.sigmoid(model.decoder(z)))
 
 
 @pytest.mark.parametrize("make", [autoencoder, vae])
@@ -474,7 +519,8 @@ def test_code_of_a_vae_is_the_posterior_mean():
     mean, log_variance = model.posterior(Cells(x))
     assert mean.shape == log_variance.shape == (5, 3)
     assert_close(torch.cat([mean, log_variance], dim=1), model.encoder(x))
-    assert torch.equal(model.code(Cells(x)), mean)
+    assert torch.equal(model.latent(Cells(x)), mean)
+    assert torch.equal(model.code(Cells(x)), mean[:, model.order])
 
 
 def test_holes_add_to_the_log_variances_of_the_code_alone():
@@ -485,8 +531,21 @@ def test_holes_add_to_the_log_variances_of_the_code_alone():
     assert_close(wider[1], log_variance + added)
 
 
+def test_posteriors_are_no_wider_than_the_largest():
+    model, cells = vae(), with_holes()
+    mean, log_variance = model.posterior(cells)
+    added = torch.zeros(5, 3).double()
+    added[:, 1] = 2 * LARGEST_LOG_VARIANCE
+    wider = model.posterior(Cells(cells.values, cells.seen, added))
+    log_variance[:, 1] = LARGEST_LOG_VARIANCE
+    assert torch.equal(wider[0], mean)
+    assert torch.equal(wider[1], log_variance)
+
+
 def test_what_is_kept_with_the_weights_holds_no_layout_of_columns():
-    assert not {"cell", "incomplete"} & set(autoencoder(incomplete=(1,)).state_dict())
+    kept = set(autoencoder(incomplete=(1,)).state_dict())
+    assert not {"cell", "incomplete"} & kept
+    assert "order" in kept
 
 
 def test_network_weights_are_the_matrices_of_the_networks_alone():
@@ -499,7 +558,7 @@ def test_network_weights_are_the_matrices_of_the_networks_alone():
 
 
 def test_network_weights_leave_the_prior_out():
-    model = vae(GaussianMixture(5, 3, generator()))
+    model = vae(GaussianMixture(5, 3))
     expected = layers(model, nn.Linear)
     assert {id(p) for p in network_weights(model)} == {id(m.weight) for m in expected}
 
@@ -510,7 +569,7 @@ def test_network_weights_leave_the_prior_out():
 def parameters(**changes):
     defaults = {
         "hidden_layer_sizes": (7, 5),
-        "n_components": 2,
+        "n_components_": 2,
         "activation": "tanh",
         "dropout": 0.0,
         "linear_path": True,
@@ -563,11 +622,11 @@ def test_hidden_layers_without_units_are_refused(sizes):
 
 def test_architectures_of_the_same_parameters_are_equal():
     assert architecture() == architecture(hidden_layer_sizes=[7, 5])
-    assert architecture() != architecture(n_components=3)
+    assert architecture() != architecture(n_components_=3)
 
 
 def test_differences_name_the_parameter_and_both_values():
-    found = architecture(n_components=3, activation="relu").differences(architecture())
+    found = architecture(n_components_=3, activation="relu").differences(architecture())
     assert found == "n_components=3 (not 2), activation='relu' (not 'tanh')"
     assert architecture().differences(architecture()) == ""
 

@@ -35,7 +35,7 @@ def log_prob_and_inputs(module, *inputs):
 
 
 def mixture(n_parts=3, n_components=2):
-    prior = GaussianMixture(n_parts, n_components, generator())
+    prior = GaussianMixture(n_parts, n_components)
     prior.means.data = 2 * draws(n_parts, n_components)
     prior.log_variances.data = draws(n_parts, n_components, seed=1)
     prior.logits.data = draws(n_parts, seed=2)
@@ -75,11 +75,48 @@ def test_gradients_of_the_mixture_are_finite_differences():
     assert gradcheck(*log_prob_and_inputs(mixture(), draws(4, 2).requires_grad_()))
 
 
-def test_mixture_prior_starts_about_standard_normal_but_with_parts_apart():
-    prior, z = GaussianMixture(10, 2, generator()), draws(50, 2)
+def test_every_part_of_a_mixture_starts_as_the_standard_normal():
+    prior, z = GaussianMixture(10, 2), draws(50, 2)
+    assert not prior.means.any()
+    assert not prior.log_variances.any()
+    assert not prior.logits.any()
+    expected = StandardNormal(2).double().log_prob(z)
+    assert_close(prior.log_prob(z).detach(), expected)
+
+
+def test_parts_that_are_the_same_are_moved_apart_but_hardly():
+    prior, z = GaussianMixture(10, 2), draws(50, 2)
+    prior.part(generator())
     expected = StandardNormal(2).double().log_prob(z)
     assert_close(prior.log_prob(z).detach(), expected, atol=0.01, rtol=0)
     assert len(prior.means.unique(dim=0)) == 10
+    assert not prior.log_variances.any()
+    assert not prior.logits.any()
+
+
+def test_parts_move_apart_by_a_thousandth_from_where_they_are():
+    prior, before = GaussianMixture(500, 4), draws(500, 4)
+    prior.means.data = before.clone()
+    prior.part(generator())
+    moved = ((prior.means.detach() - before) / 1e-3).flatten().numpy()
+    assert stats.kstest(moved, stats.norm.cdf).pvalue > 0.01
+
+
+def test_parts_move_apart_by_the_generator_alone():
+    priors = [GaussianMixture(10, 2) for _ in range(3)]
+    for prior, seed in zip(priors, (1, 1, 2), strict=True):
+        prior.part(generator(seed))
+    first, second, other = (prior.means for prior in priors)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_a_standard_normal_has_no_parts_to_move():
+    prior, draws_of = StandardNormal(3), generator()
+    before = draws_of.get_state()
+    prior.part(draws_of)
+    assert prior.moments()[0].tolist() == [0, 0, 0]
+    assert torch.equal(draws_of.get_state(), before)
 
 
 def test_moments_of_the_standard_normal_are_zeros():
