@@ -207,9 +207,9 @@ class Residuals:
         regressors = np.c_[np.ones(len(codes)), codes]
         slopes, factors = [], []
         for weight in density.memberships(codes).T:
-            weighted = weight[:, None] * regressors
-            slope = linalg.pinvh(weighted.T @ regressors) @ (weighted.T @ residuals)
-            noise = np.sqrt(weight)[:, None] * (residuals - regressors @ slope)
+            root = np.sqrt(weight)[:, None]
+            slope = np.linalg.lstsq(root * regressors, root * residuals)[0]
+            noise = root * (residuals - regressors @ slope)
             slopes.append(slope)
             factors.append(_factor(noise, weight.sum()))
         return cls(density, np.stack(slopes), np.stack(factors))
