@@ -482,7 +482,8 @@ class BaseAutoencoder(
         device = self.device_
         key = str(device), str(dtype)
         if key not in self._modules:
-            self._modules[key] = self._rebuild().to(device, dtype)
+            with torch.inference_mode(False):
+                self._modules[key] = self._rebuild().to(device, dtype)
         return self._modules[key]
 
     @property
@@ -613,7 +614,10 @@ class BaseAutoencoder(
             bit. A column that was all missing in the fit stays as it is.
         """
         check_is_fitted(self)
-        return self._fill(X, self._read(X), self._reconstruct)
+        table = self._read(X)
+        holed = np.isnan(table).any(axis=1)
+        rows = self._reconstruct(table[holed]) if holed.any() else table[holed]
+        return self._fill(X, holed, rows)
 
     def sample(
         self,
@@ -719,14 +723,10 @@ class BaseAutoencoder(
         codes = self._draw_codes(module, PROPOSALS, generator)
         return codes, self._log_chance(module, codes, cells)
 
-    def _fill(
-        self, X: Any, table: np.ndarray, complete: Callable[[np.ndarray], np.ndarray]
-    ) -> Any:
-        """Return `X` with its missing cells taken from completed rows."""
-        rows = np.isnan(table).any(axis=1)
-        whole = np.full(table.shape, np.nan)
-        if rows.any():
-            whole[rows] = complete(table[rows])
+    def _fill(self, X: Any, holed: np.ndarray, rows: np.ndarray) -> Any:
+        """Return `X` with the missing cells of some rows taken from completed ones."""
+        whole = np.full((len(holed), self.n_features_in_), np.nan)
+        whole[holed] = rows
         return self._reader.fill(X, whole)
 
     def _reconstruct(self, table: np.ndarray) -> np.ndarray:
@@ -741,14 +741,11 @@ class BaseAutoencoder(
         return self._encoder.within_range(rows, whole=False)
 
     def _map_table(
-        self,
-        X: Any,
-        function: Callable[[Any, Cells], Tensor],
-        chunk_rows: int | None = None,
+        self, X: Any, function: Callable[[Any, Cells], Tensor]
     ) -> np.ndarray:
         """Validate new rows and apply a function of the model to them, encoded."""
         check_is_fitted(self)
-        return self._map(self._read(X), function, self._cells, chunk_rows=chunk_rows)
+        return self._map(self._read(X), function, self._cells)
 
     def _as_table(self, rows: np.ndarray, original: Any = None) -> Any:
         if self._reader.template_ is not None:
@@ -770,22 +767,16 @@ class BaseAutoencoder(
         prepare: Callable[[Any], Cells] = Cells,
         *,
         finish: Callable[[np.ndarray], np.ndarray] = np.asarray,
-        chunk_rows: int | None = None,
     ) -> np.ndarray:
-        """Apply a function of the model to rows, a chunk at a time, in their dtype.
-
-        The function gets at most `chunk_rows` of the rows that were prepared together.
-        """
+        """Apply a function of the model to rows, a chunk at a time, in their dtype."""
         device = self.device_
         dtype = widest_dtype(rows.dtype, device)
         module = self._module(dtype)
         result = np.empty(0)
-        with torch.inference_mode():
+        with torch.inference_mode(False), torch.no_grad():  # densities need slopes
             for part in gen_batches(len(rows), self._chunk_rows()):
                 cells = prepare(rows[part]).map(lambda a: to_tensor(a, device, dtype))
-                pieces = cells.split(chunk_rows or len(cells))
-                parts = [to_numpy(function(module, piece)) for piece in pieces]
-                output = finish(parts[0] if len(parts) == 1 else np.concatenate(parts))
+                output = finish(to_numpy(function(module, cells)))
                 if part.start == 0:
                     result = np.empty((len(rows), *output.shape[1:]), rows.dtype)
                 result[part] = output

@@ -29,6 +29,9 @@ SMALLEST_SHARE = 1e-9
 CODE_PARTS = 30  # of the mixture that codes of an autoencoder are drawn from
 WIDEST = 200  # columns whose residuals are drawn with their correlations
 
+# Several threads add up in the order in which they finish, and round so.
+one_thread = threadpool_limits.wrap(limits=1, user_api="openmp")
+
 
 class Density(Protocol):
     """A density of rows of numbers, of which some cells may be missing."""
@@ -246,6 +249,7 @@ def _factor(noise: np.ndarray, total: float) -> np.ndarray:
     return linalg.cholesky(covariance, lower=True)
 
 
+@one_thread
 def fit_mixture(codes: np.ndarray, seed: int) -> MixtureDensity:
     """Fit a mixture of a few full Gaussians to codes."""
     scales = codes.std(axis=0)
@@ -263,6 +267,7 @@ class Choice:
     final: MixtureDensity
 
 
+@one_thread
 def choose_mixture(
     X: np.ndarray, judges: np.ndarray, scales: np.ndarray, floor: np.ndarray, seed: int
 ) -> Choice | None:
@@ -335,9 +340,7 @@ def _fit(X: np.ndarray, size: int, kind: str, seed: int) -> MixtureDensity:
     with warnings.catch_warnings(), config_context(array_api_dispatch=False):
         # A density that would still rise a little is nothing to act on.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        # Several threads add up in the order in which they finish, and round so.
-        with threadpool_limits(1, user_api="openmp"):
-            model.fit(X)
+        model.fit(X)
     covariances = model.covariances_
     if kind == "diag":
         covariances = covariances[:, :, None] * np.eye(X.shape[1])

@@ -1,4 +1,4 @@
-"""What each model minimises, row by row, and the bounds it is scored by."""
+"""What each model minimises, row by row."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from dataclasses import replace
 
 import torch
-from scipy.stats import norm, qmc
 from torch import Tensor
 
+from ._evidence import importance_draws, log_mean_exp, log_prob, normal_points
 from ._likelihoods import (
     gaussian_draws,
     gaussian_kl,
@@ -19,8 +19,6 @@ from ._networks import Autoencoder, VariationalAutoencoder
 from ._torch import Cells
 
 VALIDATION_POINTS = 8
-STAGES = 4  # of importance sampling, each from where the last has found weight
-TEMPER = 0.3  # exponent of the weights that the next stage goes by
 DEFENCE = 0.01  # share of the start in the density of a VAE
 
 
@@ -177,112 +175,6 @@ class EvidenceBound:
         return defended(bound, cells) if beta == 1 else bound
 
 
-def log_prob(module: VariationalAutoencoder, z: Tensor, cells: Cells) -> Tensor:
-    """Log-density of the seen cells given codes of shape (n_points, n_rows, ...)."""
-    return module.loss.row_sum(module.decoder(z), cells.values, cells.seen)
-
-
-def importance_draws(
-    module: VariationalAutoencoder, cells: Cells, noise: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Draw codes of rows, and the logarithms of their importance weights.
-
-    Parameters
-    ----------
-    module : VariationalAutoencoder
-    cells : Cells
-    noise : Tensor of shape (n_points, n_rows or 1, n_components)
-        Standard normal draws of the code, before its posterior scales them.
-
-    Returns
-    -------
-    z : Tensor of shape (n_points, n_rows, n_components)
-    log_weights : Tensor of shape (n_points, n_rows)
-        log p(x, z) - log q(z | x), x being the seen cells.
-    """
-    mean, log_variance = module.posterior(cells)
-    z = gaussian_draws(mean, log_variance, noise)
-    log_ratio = module.prior.log_prob(z) - gaussian_log_prob(z, mean, log_variance)
-    return z, log_prob(module, z, cells) + log_ratio
-
-
-def log_mean_exp(log_weights: Tensor) -> Tensor:
-    """Logarithm of the mean over the first dimension."""
-    return log_weights.logsumexp(dim=0) - math.log(len(log_weights))
-
-
-def expected_cells(
-    module: VariationalAutoencoder, cells: Cells, noise: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every cell given the seen ones, by importance weights.
-
-    Mattei, P.-A. and Frellsen, J. (2019). MIWAE: Deep generative modelling and
-    imputation of incomplete data sets. ICML, equation 13.
-    """
-    z, log_weights = importance_draws(module, cells, noise)
-    weights = log_weights.softmax(dim=0)[:, :, None]
-    output = module.decoder(z)
-    means = module.loss.mean(output)
-    mean = (weights * means).sum(dim=0)
-    squares = module.loss.variance(output) + (means - mean).square()
-    return mean, (weights * squares).sum(dim=0)
-
-
-def log_evidence(
-    module: VariationalAutoencoder, cells: Cells, points: Tensor, *, tight: bool = True
-) -> Tensor:
-    """Estimate the log-density of each row from below, in nats.
-
-    The same standard normal `points`, of shape (n_points, n_components), serve every
-    row, so that the value of a row depends on nothing but the row. The estimate is the
-    importance-weighted bound, or where it is not to be `tight` the ELBO.
-    """
-    if tight:
-        evidence = adaptive_bound(module, cells, points)
-    else:
-        _, log_weights = importance_draws(module, cells, points[:, None, :])
-        evidence = log_weights.mean(dim=0)
-    if cells.seen is None:
-        return evidence
-    return evidence.where(cells.seen.any(dim=1), 0.0)  # of nothing, exactly
-
-
-def adaptive_bound(
-    module: VariationalAutoencoder, cells: Cells, points: Tensor
-) -> Tensor:
-    """Bound log p(x) of each row by adaptive multiple importance sampling [1]_.
-
-    The first points are drawn from the encoder's Gaussian, the next from Gaussians that
-    move and widen to where the weights of the earlier ones are. Where all weights are
-    the same, as in a linear model, nothing moves and the bound is exact.
-
-    References
-    ----------
-    .. [1] Cornuet, J.-M. et al. (2012). Adaptive multiple importance sampling.
-       Scandinavian Journal of Statistics 39(4), 798-812.
-    """
-    proposals = [module.posterior(cells)]
-    codes: list[Tensor] = []
-    log_joint: list[Tensor] = []
-    n_stages = STAGES if len(points) >= 10 * STAGES else 1
-    for stage, part in enumerate(points.tensor_split(n_stages)):
-        mean, log_variance = proposals[-1]
-        codes.append(gaussian_draws(mean, log_variance, part[:, None, :]))
-        log_joint.append(
-            log_prob(module, codes[-1], cells) + module.prior.log_prob(codes[-1])
-        )
-        z = torch.cat(codes)
-        drawn_by = [gaussian_log_prob(z, *proposal) for proposal in proposals]
-        log_weights = torch.cat(log_joint) - log_mean_exp(torch.stack(drawn_by))
-        if stage + 1 < n_stages:
-            weights = (TEMPER * log_weights).softmax(dim=0)[:, :, None]
-            deviations = (z - mean).square().mean(dim=2, keepdim=True)
-            wider = (weights * deviations).sum(dim=0) / deviations.mean(dim=0)
-            shift = ((weights - 1 / len(z)) * z).sum(dim=0)
-            proposals.append((mean + shift, log_variance + wider.clamp(1, 4).log()))
-    return log_mean_exp(log_weights)
-
-
 def defended(log_density: Tensor, cells: Cells) -> Tensor:
     """Mix a share of the start, probabilistic PCA, into the density of the rows.
 
@@ -299,11 +191,3 @@ def defended(log_density: Tensor, cells: Cells) -> Tensor:
     return torch.logaddexp(
         log_density + math.log1p(-DEFENCE), cells.log_density + math.log(DEFENCE)
     )
-
-
-def normal_points(n_points: int, n_components: int) -> Tensor:
-    """Make quasi-random standard normal points (scrambled Sobol), always the same."""
-    sobol = qmc.Sobol(n_components, scramble=True, rng=0)
-    power = math.ceil(math.log2(n_points))
-    uniform = sobol.random_base2(power)[:n_points]
-    return torch.from_numpy(norm.ppf(uniform.clip(1e-12, 1 - 1e-12)))

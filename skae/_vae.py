@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -18,6 +17,13 @@ from torch import Tensor
 from ._base import SUMMARY_ROWS, BaseAutoencoder, check_count
 from ._conditional import PROPOSALS
 from ._density import MOST_ROWS, StackedDensity, choose_mixture
+from ._evidence import (
+    expected_cells,
+    log_evidence,
+    log_prob,
+    normal_points,
+    weighted_codes,
+)
 from ._likelihoods import (
     LIKELIHOODS,
     Binary,
@@ -37,19 +43,11 @@ from ._networks import (
     VariationalAutoencoder,
     around_linear_model,
 )
-from ._objectives import (
-    DEFENCE,
-    EvidenceBound,
-    expected_cells,
-    importance_draws,
-    log_evidence,
-    log_prob,
-    normal_points,
-)
+from ._objectives import DEFENCE, EvidenceBound
 from ._priors import GaussianMixture, Prior, StandardNormal
 from ._table import COUNTS, UNIT_INTERVAL, Block
 from ._torch import Cells, derive_seeds, make_generator, to_numpy
-from ._training import Rows
+from ._training import FEWEST_EPOCHS, Rows
 
 NOISE_FLOOR = 0.01  # of a column's standard deviation
 RULED = 5.0  # times what its quartiles say, a deviation is that of a few rows
@@ -57,6 +55,7 @@ ALIVE_NATS = 0.1  # that a component tells in the linear model, to be missed if 
 ACTIVE_NATS = 0.01  # KL below which a component tells nothing of a row
 STACKING_ROWS = 1_000  # held-out rows that weigh the densities
 STACKING_POINTS = 50
+LEAST_JUDGES = 10  # rows that can tell a mixture of several parts from a lucky one
 DIED = (
     "{} of {} components of the code died in training: they tell less than {} nats of "
     "a row. Set n_components={}, or keep them alive with a lower beta, with "
@@ -376,8 +375,10 @@ class VAETransformer(BaseAutoencoder):
         """Estimate the log-likelihood of each row, in nats; higher is more normal.
 
         The estimate is the importance-weighted bound of [1]_ over the same quasi-random
-        points for every row. On average it is below the log-likelihood, closer with
-        more points, and it is exact where the model is linear.
+        points for every row: half of the codes are drawn by the encoder, half around
+        the mode of the posterior (codes of up to 64 components). On average it is
+        below the log-likelihood, closer with more points, and it is exact where the
+        model is linear.
 
         Parameters
         ----------
@@ -402,8 +403,8 @@ class VAETransformer(BaseAutoencoder):
     def elbo(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
         """Compute the evidence lower bound of each row, in nats.
 
-        It is at most what `score_samples` gives with the same points, and lower by how
-        far the encoder's Gaussian is from the posterior of the code.
+        On average it is at most what `score_samples` gives, and lower by how far the
+        encoder's Gaussian is from the posterior of the code.
 
         Parameters
         ----------
@@ -469,9 +470,9 @@ class VAETransformer(BaseAutoencoder):
     ) -> Any:
         """Fill the missing cells of a table by what its seen cells tell of them.
 
-        Codes are drawn from the encoder and weighted by importance [1]_. A missing
-        number becomes its weighted mean, which minimises the squared error, and a
-        missing level the most likely one.
+        Codes are drawn from the encoder and around the mode of the posterior, and
+        weighted by importance [1]_. A missing number becomes its weighted mean, which
+        minimises the squared error, and a missing level the most likely one.
 
         Parameters
         ----------
@@ -504,53 +505,59 @@ class VAETransformer(BaseAutoencoder):
         if n_draws is not None:
             check_count("n_draws", n_draws)
         table = self._read(X)
+        holed = np.isnan(table).any(axis=1)
         points = normal_points(n_importance_samples, self._n_features_out)
-        if n_draws is None:
-            return self._fill(X, table, partial(self._expected, points))
-        seeds = derive_seeds(random_state, *map(str, range(n_draws)))
-        draws = [partial(self._drawn, points, seed) for seed in seeds.values()]
-        return [self._fill(X, table, draw) for draw in draws]
+        if not holed.any():
+            completed = [table[holed]] * (n_draws or 1)
+        elif n_draws is None:
+            completed = [self._expected(points, table[holed])]
+        else:
+            completed = self._drawn(points, table[holed], n_draws, random_state)
+        filled = [self._fill(X, holed, rows) for rows in completed]
+        return filled[0] if n_draws is None else filled
 
     def _expected(self, points: Tensor, table: np.ndarray) -> np.ndarray:
         """Return rows with the mean of each number and the likeliest levels."""
 
         def moments(module: VariationalAutoencoder, cells: Cells) -> Tensor:
-            noise = points.to(cells.values)[:, None, :]
-            return torch.cat(expected_cells(module, cells, noise), dim=1)
+            n_at_once = self._chunk_rows()
+            return torch.cat(expected_cells(module, cells, points, n_at_once), dim=1)
 
         def finish(moments: np.ndarray) -> np.ndarray:
             mean, variance = np.split(moments, 2, axis=1)
             return self._encoder.expected(mean, variance)
 
-        rows = self._map(
-            table,
-            moments,
-            self._cells,
-            finish=finish,
-            chunk_rows=max(1, self._chunk_rows() // len(points)),
-        )
+        rows = self._map(table, moments, self._cells, finish=finish)
         return self._encoder.within_range(rows, whole=False)
 
-    def _drawn(self, points: Tensor, seed: int, table: np.ndarray) -> np.ndarray:
-        """Return rows drawn at random given the seen cells of each."""
+    def _drawn(
+        self, points: Tensor, table: np.ndarray, n_draws: int, random_state: Any
+    ) -> list[np.ndarray]:
+        """Return tables of rows drawn at random given the seen cells of each."""
+        seeds = derive_seeds(random_state, "codes", *map(str, range(n_draws)))
+        generator = make_generator(seeds.pop("codes"), self.device_)
+
+        def likely(module: VariationalAutoencoder, cells: Cells) -> Tensor:
+            drawn, n_at_once = [], self._chunk_rows()
+            for _, z, log_weights in weighted_codes(module, cells, points, n_at_once):
+                chances = log_weights.softmax(dim=0).T
+                chosen = torch.multinomial(
+                    chances, n_draws, replacement=True, generator=generator
+                )
+                drawn.append(z[chosen, torch.arange(len(chosen))[:, None]])
+            return torch.cat(drawn)
+
+        codes = self._map(table, likely, self._cells).swapaxes(0, 1)
+        return list(map(self._rows_around, codes, seeds.values()))
+
+    def _rows_around(self, codes: np.ndarray, seed: int) -> np.ndarray:
+        """Draw a row of the table for each code."""
         generator = make_generator(seed, self.device_)
         numpy_generator = np.random.default_rng(seed)
-
-        def draw(module: VariationalAutoencoder, cells: Cells) -> Tensor:
-            noise = points.to(cells.values)[:, None, :]
-            codes, log_weights = importance_draws(module, cells, noise)
-            chosen = torch.multinomial(
-                log_weights.softmax(dim=0).T, 1, generator=generator
-            )
-            codes = codes[chosen[:, 0], torch.arange(len(chosen))]
-            return self._draw_rows(module, codes, generator)
-
         rows = self._map(
-            table,
-            draw,
-            self._cells,
+            codes,
+            lambda module, cells: self._draw_rows(module, cells.values, generator),
             finish=lambda encoded: self._encoder.decode(encoded, numpy_generator),
-            chunk_rows=max(1, self._chunk_rows() // len(points)),
         )
         return self._encoder.within_range(rows, whole=True)
 
@@ -561,11 +568,11 @@ class VAETransformer(BaseAutoencoder):
         points = normal_points(n_points, self._n_features_out)
 
         def evidence(module: VariationalAutoencoder, cells: Cells) -> Tensor:
-            return log_evidence(module, cells, points.to(cells.values), tight=tight)
+            n_at_once = self._chunk_rows()
+            return log_evidence(module, cells, points, n_at_once, tight=tight)
 
         table = self._read(X)
-        chunk_rows = max(1, self._chunk_rows() // n_points)
-        scores = self._map(table, evidence, self._cells, chunk_rows=chunk_rows)
+        scores = self._map(table, evidence, self._cells)
         if self._density is not None:
             scores = self._stacked(self._density, scores, table).astype(scores.dtype)
         return scores + self._encoder.log_jacobian(table).astype(scores.dtype)
@@ -737,10 +744,11 @@ class VAETransformer(BaseAutoencoder):
         self.density_shares_ = dict(zip(names, map(float, shares), strict=True))
 
     def _warn_of_dead_components(self, order: np.ndarray) -> None:
-        """Warn of components that tell nothing, but did at the start."""
+        """Warn of components that tell nothing, but do in the linear model."""
         alive = -0.5 * np.log(self._principal.probabilistic().variances) > ALIVE_NATS
         died = int((alive[order] & (self.kl_per_component_ < ACTIVE_NATS)).sum())
-        if died and self.n_iter_:
+        # Without a linear path they have to come alive first.
+        if died and self.n_iter_ >= (1 if self.linear_path else FEWEST_EPOCHS):
             left = max(self.active_units_, 1)
             message = DIED.format(died, len(order), ACTIVE_NATS, left)
             warnings.warn(message, UserWarning, stacklevel=4)
@@ -764,11 +772,8 @@ class VAETransformer(BaseAutoencoder):
             return density
         points = normal_points(STACKING_POINTS, module.prior.n_components)
         with torch.no_grad():
-            scores = [
-                to_numpy(log_evidence(module, part, points.to(part.values)))
-                for part in cells.split(self._chunk_rows() // STACKING_POINTS)
-            ]
-        evidence = np.concatenate(scores).astype(np.float64)
+            scores = log_evidence(module, cells, points, self._chunk_rows())
+        evidence = to_numpy(scores).astype(np.float64)
         weighed = density.weigh(evidence, judged, choice.judged)
         if weighed.mixture is None:
             return density
@@ -779,7 +784,7 @@ class VAETransformer(BaseAutoencoder):
         held_out = judges.cells is not rows.cells or self.validation_fraction
         whole = rows.cells.seen is None and judges.cells.seen is None
         numeric = set(self._encoder.kinds) == {"gaussian"}
-        return bool(held_out) and whole and numeric and len(judges) > 1
+        return bool(held_out) and whole and numeric and len(judges) >= LEAST_JUDGES
 
     def _typical_codes(
         self, module: VariationalAutoencoder, cells: Cells, seed: int

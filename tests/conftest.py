@@ -3,6 +3,7 @@
 import os
 
 os.environ["SCIPY_ARRAY_API"] = "1"  # before anything imports scipy
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run side by side already
 
 import random
 
@@ -16,6 +17,12 @@ torch.set_num_threads(1)  # small tables gain nothing from a second one
 def global_states():
     _, key, *rest = np.random.get_state()  # noqa: NPY002
     return random.getstate(), key.tobytes(), rest, torch.get_rng_state().tolist()
+
+
+@pytest.fixture(autouse=True)
+def few_mixtures_where_they_are_not_the_matter(request, monkeypatch):
+    if request.module.__name__ in {"test_base", "test_contract", "test_frames"}:
+        monkeypatch.setattr("skae._density.SIZES", (1, 2))
 
 
 @pytest.fixture(autouse=True)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from torch import nn
 
 from skae import AutoencoderTransformer, VAETransformer
 
 
-def users_network(n_inputs: int, n_outputs: int) -> nn.Module:
-    """Make a network as a user would bring it, with layers of torch's own."""
-    return nn.Sequential(
-        nn.Linear(n_inputs, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, n_outputs)
-    )
+@dataclass(frozen=True)
+class UsersNetwork:
+    """A network as a user would bring it, with layers of torch's own."""
+
+    width: int = 8
+
+    def __call__(self, n_inputs: int, n_outputs: int) -> nn.Module:
+        first, last = nn.Linear(n_inputs, self.width), nn.Linear(self.width, n_outputs)
+        return nn.Sequential(first, nn.Tanh(), nn.Dropout(0.1), last)
 
 
 QUICK = {"max_iter": 3, "hidden_layer_sizes": (8, 4)}
@@ -21,28 +27,49 @@ DEFAULT = {"max_iter": 60, "hidden_layer_sizes": (128, 64)}
 
 BOTH = {
     "default": DEFAULT,
-    "sgd": {"solver": "sgd", "learning_rate": 0.01, "momentum": 0.5},
-    "lbfgs": {"solver": "lbfgs", "l1_penalty": 0.1},
-    "textbook networks": {"linear_path": False, "activation": "relu"},
-    "mixed widths": {
+    "sgd, no scaling": {
+        "solver": "sgd",
+        "learning_rate": 0.01,
+        "momentum": 0.5,
+        "scaling": None,
+        "n_components": 3,
+    },
+    "lbfgs, normal scores": {
+        "solver": "lbfgs",
+        "l1_penalty": 0.1,
+        "scaling": "quantile",
+        "n_components": 0.5,
+    },
+    "textbook networks, all epochs": {
+        "linear_path": False,
+        "activation": "relu",
+        "early_stopping": False,
+        "validation_fraction": None,
+    },
+    "mixed widths, min-max scaling": {
         "hidden_layer_sizes": [7, 3, 5],
         "activation": "tanh",
         "dropout": 0.3,
         "weight_decay": 0.1,
-    },
-    "affine": {"hidden_layer_sizes": (), "n_components": 1},
-    "all epochs": {"early_stopping": False, "validation_fraction": None},
-    "small batches": {"batch_size": 4, "validation_fraction": 0.3, "l1_penalty": 0.1},
-    "own modules": {"encoder": users_network, "decoder": users_network},
-    "own modules alone": {"encoder": users_network, "linear_path": False},
-    "min-max scaling": {
         "scaling": "minmax",
-        "activation": "gelu",
         "n_components": "auto",
     },
-    "normal scores": {"scaling": "quantile", "n_components": 0.5},
-    "no scaling": {"scaling": None, "n_components": 3},
-    "warm start": {"warm_start": True},
+    "affine, small batches": {
+        "hidden_layer_sizes": (),
+        "n_components": 1,
+        "batch_size": 4,
+        "validation_fraction": 0.3,
+    },
+    "own modules, warm start": {
+        "encoder": UsersNetwork(),
+        "decoder": UsersNetwork(),
+        "warm_start": True,
+    },
+    "own modules alone": {
+        "encoder": UsersNetwork(),
+        "linear_path": False,
+        "activation": "gelu",
+    },
 }
 
 AUTOENCODER = {
@@ -56,8 +83,7 @@ VAE = {
     **BOTH,
     "Laplace": {"likelihood": "laplace", "beta": 4.0, "kl_warmup": 2},
     "Bernoulli": {"likelihood": "bernoulli", "free_bits": 0.2},
-    "few parts": {"n_prior_components": 3, "solver": "sgd"},
-    "standard prior": {"prior": "normal"},
+    "few parts": {"n_prior_components": 3},
     "one particle": {"prior": "normal", "n_particles": 1},
 }
 

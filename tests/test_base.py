@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy import sparse
-from settings import curved_table, users_network
+from settings import UsersNetwork, curved_table
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
 from sklearn.compose import ColumnTransformer
@@ -157,7 +157,7 @@ def test_a_fitted_estimator_survives_a_round_trip(estimator, round_trip):
 
 
 def test_own_modules_survive_a_round_trip(estimator):
-    estimator.set_params(encoder=users_network, decoder=users_network).fit(X)
+    estimator.set_params(encoder=UsersNetwork(), decoder=UsersNetwork()).fit(X)
     np.testing.assert_array_equal(
         _pickled(estimator).transform(X), estimator.transform(X)
     )
@@ -250,7 +250,7 @@ def test_the_order_of_the_rows_does_not_matter(estimator):
 
 
 @pytest.mark.parametrize("seed", [0, None])
-@pytest.mark.parametrize("network", [None, users_network])
+@pytest.mark.parametrize("network", [None, UsersNetwork()])
 def test_global_generators_are_left_alone(estimator, seed, network):
     before = random.getstate(), numpy_state(), torch.get_rng_state()
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()

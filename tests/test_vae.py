@@ -40,7 +40,7 @@ def alone(fitted):
 @pytest.fixture(scope="module")
 def trained():
     """Fit the default to the curved table, once."""
-    return VAETransformer(2, random_state=0).fit(X)
+    return VAETransformer(2, max_iter=400, random_state=0).fit(X)
 
 
 @hypothesis_settings(max_examples=40, deadline=None)
@@ -104,7 +104,8 @@ def test_held_out_rows_are_never_less_likely_than_by_pca(load):
 def test_a_curved_density_is_learned(trained):
     test = curved_table(seed=1)
     start = VAETransformer(2, max_iter=0).fit(X).score(test)
-    assert trained.score(test) > start + 1.5
+    assert trained.score(test) > start + 4
+    assert alone(trained).score(test) > start + 4
 
 
 @pytest.mark.parametrize(
@@ -153,11 +154,12 @@ def test_the_density_of_normal_scores_integrates_to_one():
 
 def test_the_estimate_rises_with_the_points_and_settles():
     fitted = alone(VAETransformer(2, max_iter=200, **QUICK).fit(X))
-    means = [
+    one, some, more, most = (
         fitted.score_samples(X, n_importance_samples=n).mean() for n in (1, 8, 64, 1024)
-    ]
-    assert means[0] < means[1] < means[2] + 0.01
-    assert means[3] == pytest.approx(means[2], abs=0.05)
+    )
+    assert one < some - 0.1
+    assert some < most + 0.05  # the points of a few are not spread evenly
+    assert more == pytest.approx(most, abs=0.02)
 
 
 def test_a_row_scores_the_same_in_any_company():
@@ -243,11 +245,12 @@ def test_beta_zero_reconstructs_best():
 def test_a_mixture_prior_finds_clusters_of_codes():
     rng = np.random.default_rng(0)
     centres = np.array([[-5.0, 0, 0], [5.0, 0, 0], [0, 8.0, 0]])
-    train, test = centres[rng.integers(0, 3, size=(2, 500))] + 0.3 * rng.normal(
-        size=(2, 500, 3)
+    train, test = centres[rng.integers(0, 3, size=(2, 300))] + 0.3 * rng.normal(
+        size=(2, 300, 3)
     )
+    common = {"n_particles": 1, "max_iter": 300, **QUICK}
     normal, mixture = (
-        VAETransformer(2, prior=prior, n_particles=1, **QUICK).fit(train)
+        VAETransformer(2, prior=prior, **common).fit(train)
         for prior in ("normal", "mixture")
     )
     assert alone(mixture).score(test) > alone(normal).score(test) + 0.1

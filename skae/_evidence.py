@@ -1,0 +1,300 @@
+"""The density of rows under a VAE, and what it expects of their missing cells.
+
+Both are integrals over the code, estimated by importance sampling at points that are
+the same for every row: what is said of a row depends on nothing but the row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from scipy.stats import norm, qmc
+from torch import Tensor
+
+from ._likelihoods import gaussian_draws, gaussian_log_prob
+from ._networks import VariationalAutoencoder
+from ._torch import Cells
+
+CURVATURES = 4  # times that the climb to the mode of a posterior measures it
+CLIMBS = 2  # steps with each curvature
+STEP_LENGTHS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)
+LARGEST_DAMPING = 1e12
+WIDEST_CODE = 64  # components that a matrix of curvatures per row is worth its time for
+
+
+def log_prob(module: VariationalAutoencoder, z: Tensor, cells: Cells) -> Tensor:
+    """Log-density of the seen cells given codes of shape (n_points, n_rows, ...)."""
+    return module.loss.row_sum(module.decoder(z), cells.values, cells.seen)
+
+
+def log_joint(module: VariationalAutoencoder, z: Tensor, cells: Cells) -> Tensor:
+    """Log-density of the seen cells and of the codes."""
+    return log_prob(module, z, cells) + module.prior.log_prob(z)
+
+
+def importance_draws(
+    module: VariationalAutoencoder, cells: Cells, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Draw codes from the encoder, and the logarithms of their importance weights.
+
+    Parameters
+    ----------
+    module : VariationalAutoencoder
+    cells : Cells
+    noise : Tensor of shape (n_points, n_rows or 1, n_components)
+        Standard normal draws of the code, before its posterior scales them.
+
+    Returns
+    -------
+    z : Tensor of shape (n_points, n_rows, n_components)
+    log_weights : Tensor of shape (n_points, n_rows)
+        log p(x, z) - log q(z | x), x being the seen cells.
+    """
+    mean, log_variance = module.posterior(cells)
+    z = gaussian_draws(mean, log_variance, noise)
+    log_weights = log_joint(module, z, cells) - gaussian_log_prob(z, mean, log_variance)
+    return z, log_weights
+
+
+def log_mean_exp(log_weights: Tensor) -> Tensor:
+    """Logarithm of the mean over the first dimension."""
+    return log_weights.logsumexp(dim=0) - math.log(len(log_weights))
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """A Gaussian over codes for each row.
+
+    Attributes
+    ----------
+    mean : Tensor of shape (n_rows, n_components)
+    factor : Tensor of shape (n_rows, n_components, n_components)
+        Cholesky factor of the precision matrix (lower triangle).
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def draws(self, noise: Tensor) -> Tensor:
+        """Turn noise of shape (n_points, n_components) into codes of every row."""
+        columns = noise.T.expand(len(self.mean), -1, -1)
+        spread = torch.linalg.solve_triangular(self.factor.mT, columns, upper=True)
+        return self.mean + spread.permute(2, 0, 1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of codes of shape (n_points, n_rows, n_components)."""
+        whitened = (z - self.mean).movedim(0, 1) @ self.factor
+        log_volume = self.factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+        constant = 0.5 * math.log(2 * math.pi) * z.shape[-1]
+        return -0.5 * whitened.square().sum(dim=-1).T + log_volume - constant
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Where the codes of rows are looked for: by the encoder, and around the mode.
+
+    Attributes
+    ----------
+    encoder : tuple of Tensor of shape (n_rows, n_components)
+        Means and log-variances.
+    mode : Gaussians or None
+        Laplace's approximation of the posterior, or None for the encoder alone.
+    """
+
+    encoder: tuple[Tensor, Tensor]
+    mode: Gaussians | None
+
+    @classmethod
+    def of(
+        cls, module: VariationalAutoencoder, cells: Cells, *, climb: bool = True
+    ) -> Proposal:
+        encoder = module.posterior(cells)
+        if not climb or encoder[0].shape[1] > WIDEST_CODE:
+            return cls(encoder, None)
+        try:
+            return cls(encoder, laplace_approximation(module, cells, encoder[0]))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # torch's, of a user's decoder without second derivatives
+            return cls(encoder, None)
+
+    def split(self, n_rows: int) -> list[Proposal]:
+        encoders = zip(*(part.split(n_rows) for part in self.encoder), strict=True)
+        if self.mode is None:
+            return [Proposal(encoder, None) for encoder in encoders]
+        pairs = zip(
+            self.mode.mean.split(n_rows), self.mode.factor.split(n_rows), strict=True
+        )
+        modes = [Gaussians(*pair) for pair in pairs]
+        return [Proposal(*parts) for parts in zip(encoders, modes, strict=True)]
+
+    def draws(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn half of the points into codes of each kind; return their densities.
+
+        Such a deterministic mixture [1]_ weighs each code by the density of both.
+
+        References
+        ----------
+        .. [1] Owen, A. and Zhou, Y. (2000). Safe and effective importance sampling.
+           Journal of the American Statistical Association 95(449), 135-143.
+        """
+        n_points = len(points)
+        n_encoder = n_points if self.mode is None else (n_points + 1) // 2
+        z = gaussian_draws(*self.encoder, points[:n_encoder, None, :])
+        if self.mode is None:
+            return z, gaussian_log_prob(z, *self.encoder)
+        z = torch.cat([z, self.mode.draws(points[n_encoder:])])
+        share = torch.tensor(n_encoder / n_points, dtype=z.dtype, device=z.device)
+        by_encoder = gaussian_log_prob(z, *self.encoder) + share.log()
+        return z, torch.logaddexp(by_encoder, self.mode.log_prob(z) + (1 - share).log())
+
+
+def laplace_approximation(
+    module: VariationalAutoencoder, cells: Cells, z: Tensor
+) -> Gaussians:
+    """Climb to the mode of each row's posterior by Newton's method; measure it there.
+
+    In a linear model this is the posterior, and so is what the encoder says.
+    """
+    for _ in range(CURVATURES):
+        factor = _precision_factor(module, cells, z)
+        for _ in range(CLIMBS):
+            with torch.enable_grad():
+                leaf = z.detach().requires_grad_()
+                slope = _slope(log_joint(module, leaf, cells), leaf)[:, :, None]
+            half = torch.linalg.solve_triangular(factor, slope, upper=False)
+            step = torch.linalg.solve_triangular(factor.mT, half, upper=True)[:, :, 0]
+            z = _highest(module, cells, z, step.nan_to_num(0.0, 0.0, 0.0))
+    return Gaussians(z, _precision_factor(module, cells, z))
+
+
+def _highest(
+    module: VariationalAutoencoder, cells: Cells, z: Tensor, step: Tensor
+) -> Tensor:
+    """Go as far along a step as is best of some lengths, none included."""
+    lengths = torch.tensor(STEP_LENGTHS, dtype=z.dtype, device=z.device)
+    candidates = z + lengths[:, None, None] * step
+    heights = log_joint(module, candidates, cells).nan_to_num(-math.inf)
+    best = heights.argmax(dim=0)
+    return candidates[best, torch.arange(len(z), device=z.device)]
+
+
+def _slope(height: Tensor, z: Tensor, *, again: bool = False) -> Tensor:
+    """Differentiate heights, and the slopes once more where that is to come."""
+    return torch.autograd.grad(height.sum(), z, create_graph=again)[0]
+
+
+def _precision_factor(
+    module: VariationalAutoencoder, cells: Cells, z: Tensor
+) -> Tensor:
+    """Cholesky factors of minus the second derivatives of the log-joint density.
+
+    Where that is not positive definite, a multiple of one is added until it is.
+    """
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_()
+        slope = _slope(log_joint(module, leaf, cells), leaf, again=True)
+        columns = [
+            torch.autograd.grad(part.sum(), leaf, retain_graph=True)[0]
+            for part in slope.unbind(dim=1)
+        ]
+    precision = -torch.stack(columns, dim=2)
+    precision = (0.5 * (precision + precision.mT)).nan_to_num(0.0, 0.0, 0.0)
+    one = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    factor, failed = torch.linalg.cholesky_ex(precision)
+    damping = 1.0
+    while failed.any() and damping < LARGEST_DAMPING:
+        damped, still = torch.linalg.cholesky_ex(precision + damping * one)
+        factor = torch.where((failed > 0)[:, None, None], damped, factor)
+        failed = torch.where(failed > 0, still, failed)
+        damping *= 4
+    return torch.where((failed > 0)[:, None, None], one, factor)
+
+
+def weighted_codes(
+    module: VariationalAutoencoder,
+    cells: Cells,
+    points: Tensor,
+    n_at_once: int,
+    *,
+    climb: bool = True,
+) -> Iterator[tuple[Cells, Tensor, Tensor]]:
+    """Draw codes of rows with the logarithms of their importance weights.
+
+    Parameters
+    ----------
+    module : VariationalAutoencoder
+    cells : Cells
+    points : Tensor of shape (n_points, n_components)
+        Standard normal; they serve every row.
+    n_at_once : int
+        Codes in memory.
+    climb : bool, default=True
+        Whether to look around the mode of the posterior as well as by the encoder.
+
+    Yields
+    ------
+    cells : Cells
+        Some of the rows, in their order.
+    z : Tensor of shape (n_points, n_rows, n_components)
+    log_weights : Tensor of shape (n_points, n_rows)
+        log p(x, z) - log q(z | x), x being the seen cells.
+    """
+    points = points.to(cells.values)
+    proposal = Proposal.of(module, cells, climb=climb)
+    n_rows = max(1, n_at_once // len(points))
+    for part, some in zip(cells.split(n_rows), proposal.split(n_rows), strict=True):
+        z, log_density = some.draws(points)
+        yield part, z, log_joint(module, z, part) - log_density
+
+
+def log_evidence(
+    module: VariationalAutoencoder,
+    cells: Cells,
+    points: Tensor,
+    n_at_once: int,
+    *,
+    tight: bool = True,
+) -> Tensor:
+    """Estimate the log-density of each row from below, in nats.
+
+    The estimate is the importance-weighted bound, or where it is not to be `tight` the
+    ELBO. The parameters are those of :func:`weighted_codes`.
+    """
+    bound = log_mean_exp if tight else partial(torch.mean, dim=0)
+    draws = weighted_codes(module, cells, points, n_at_once, climb=tight)
+    evidence = torch.cat([bound(log_weights) for _, _, log_weights in draws])
+    if cells.seen is None:
+        return evidence
+    return evidence.where(cells.seen.any(dim=1), 0.0)  # of nothing, exactly
+
+
+def expected_cells(
+    module: VariationalAutoencoder, cells: Cells, points: Tensor, n_at_once: int
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every cell given the seen ones, by importance weights.
+
+    Mattei, P.-A. and Frellsen, J. (2019). MIWAE: Deep generative modelling and
+    imputation of incomplete data sets. ICML, equation 13.
+    """
+    moments: list[tuple[Tensor, Tensor]] = []
+    for _, z, log_weights in weighted_codes(module, cells, points, n_at_once):
+        weights = log_weights.softmax(dim=0)[:, :, None]
+        output = module.decoder(z)
+        means = module.loss.mean(output)
+        mean = (weights * means).sum(dim=0)
+        squares = module.loss.variance(output) + (means - mean).square()
+        moments.append((mean, (weights * squares).sum(dim=0)))
+    return torch.cat([m for m, _ in moments]), torch.cat([v for _, v in moments])
+
+
+def normal_points(n_points: int, n_components: int) -> Tensor:
+    """Make quasi-random standard normal points (scrambled Sobol), always the same."""
+    sobol = qmc.Sobol(n_components, scramble=True, rng=0)
+    power = math.ceil(math.log2(n_points))
+    uniform = sobol.random_base2(power)[:n_points]
+    return torch.from_numpy(norm.ppf(uniform.clip(1e-12, 1 - 1e-12)))
