@@ -3,7 +3,7 @@
 A pipeline scales 64 pixels, reduces them to a code and classifies the code by its
 nearest neighbours. A grid search chooses the width of the code, once with PCA and once
 with an autoencoder. The held-out scores go to the screen and the maps of the
-two-dimensional codes to `quickstart.png`, beside this file. It takes half a minute::
+two-dimensional codes to `quickstart.png`, beside this file. It takes a minute::
 
     python examples/quickstart.py
 """

@@ -23,7 +23,7 @@ class UsersNetwork:
 
 QUICK = {"max_iter": 3, "hidden_layer_sizes": (8, 4)}
 
-DEFAULT = {"max_iter": 60, "hidden_layer_sizes": (128, 64)}
+DEFAULT = {"max_iter": 20, "hidden_layer_sizes": (128, 64)}
 
 BOTH = {
     "default": DEFAULT,

@@ -49,7 +49,7 @@ CLASSES = [AutoencoderTransformer, VAETransformer]
 @pytest.fixture(params=CLASSES, ids=lambda cls: cls.__name__)
 def estimator(request):
     return request.param(
-        n_components=2, hidden_layer_sizes=(16,), max_iter=30, random_state=0
+        n_components=2, hidden_layer_sizes=(16,), max_iter=12, random_state=0
     )
 
 
@@ -68,7 +68,7 @@ def test_grid_search_over_a_pipeline_step_in_two_processes(estimator, labels):
     search = GridSearchCV(pipeline, {"reduce__n_components": [1, 3]}, cv=3, n_jobs=2)
     search.fit(X, labels)
     assert search.best_score_ > 0.8
-    assert search.best_estimator_["reduce"].n_iter_ == 30
+    assert search.best_estimator_["reduce"].n_iter_ == 12
 
 
 def test_halving_search_spends_epochs(estimator):
@@ -265,8 +265,8 @@ def test_global_generators_are_left_alone(estimator, seed, network):
 
 
 def test_the_curves_have_a_value_per_epoch_and_the_best_is_kept(estimator):
-    estimator.set_params(max_iter=200).fit(X)
-    assert len(estimator.loss_curve_) == estimator.n_iter_ <= 200
+    estimator.set_params(max_iter=60).fit(X)
+    assert len(estimator.loss_curve_) == estimator.n_iter_ <= 60
     assert len(estimator.validation_curve_) == estimator.n_iter_
     assert estimator.best_loss_ <= estimator.start_loss_
     assert estimator.best_loss_ == pytest.approx(estimator.validation_curve_.min())
@@ -275,14 +275,14 @@ def test_the_curves_have_a_value_per_epoch_and_the_best_is_kept(estimator):
 
 def test_training_ends_early_only_where_it_may(estimator):
     noise = np.random.default_rng(0).normal(size=(200, 5))
-    estimator.set_params(max_iter=400, n_iter_no_change=5)
-    assert clone(estimator).fit(noise).n_iter_ < 400
+    estimator.set_params(max_iter=150, n_iter_no_change=5)
+    assert clone(estimator).fit(noise).n_iter_ < 150
     estimator.set_params(early_stopping=False)
-    assert clone(estimator).fit(noise).n_iter_ == 400
+    assert clone(estimator).fit(noise).n_iter_ == 150
 
 
 def test_a_large_tolerance_stops_soonest(estimator):
-    estimator.set_params(max_iter=500, n_iter_no_change=50)
+    estimator.set_params(max_iter=150, n_iter_no_change=15)
     eager = clone(estimator).set_params(tol=1e3).fit(X)
     assert eager.n_iter_ < clone(estimator).fit(X).n_iter_
 
@@ -327,7 +327,7 @@ def test_silence_is_the_default(estimator, capsys):
 
 def test_learning_rates_and_solvers_reach_the_same_table(estimator):
     for solver in ("adam", "sgd", "lbfgs"):
-        fitted = clone(estimator).set_params(solver=solver, max_iter=100).fit(X)
+        fitted = clone(estimator).set_params(solver=solver, max_iter=40).fit(X)
         assert fitted.best_loss_ < fitted.start_loss_
 
 
@@ -361,7 +361,7 @@ def test_a_fit_from_a_missing_device_works_on_the_cpu(estimator):
 
 
 def test_a_torch_device_is_taken_too(estimator):
-    assert estimator.set_params(device=torch.device("cpu")).fit(X).n_iter_ == 30
+    assert estimator.set_params(device=torch.device("cpu")).fit(X).n_iter_ == 12
 
 
 # ------------------------------------------------------------------ bad input
