@@ -27,7 +27,9 @@ from models import (
 )
 from numpy.testing import assert_allclose
 from scipy import stats
+from torch import nn
 from torch.autograd.functional import hessian
+from torch.nn import functional
 from torch.testing import assert_close
 
 from skae import _evidence
@@ -341,6 +343,24 @@ def test_a_wide_code_is_drawn_by_the_encoder_alone(monkeypatch):
     monkeypatch.setattr(_evidence, "WIDEST_CODE", N_CODES - 1)
     assert Proposal.of(model, cells).mode is None
     _, log_weights = importance_draws(model, cells, points[:, None, :])
+    found = log_evidence(model, cells, points, AT_ONCE)
+    assert_close(found, log_mean_exp(log_weights))
+
+
+class Attention(nn.Module):
+    """Attention of one token to itself, whose slopes torch does not differentiate."""
+
+    def forward(self, x):
+        token = x.reshape(-1, 1, 1, x.shape[-1])
+        attended = functional.scaled_dot_product_attention(token, token, token)
+        return attended.reshape(x.shape)
+
+
+def test_without_second_derivatives_the_encoder_draws_alone():
+    model, cells, points = curved_vae(), cells_of_table(), draws(7, N_CODES)
+    _, log_weights = importance_draws(model, cells, points[:, None, :])
+    model.decoder = nn.Sequential(Attention(), model.decoder)
+    assert Proposal.of(model, cells).mode is None
     found = log_evidence(model, cells, points, AT_ONCE)
     assert_close(found, log_mean_exp(log_weights))
 
