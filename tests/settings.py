@@ -23,7 +23,7 @@ class UsersNetwork:
 
 QUICK = {"max_iter": 3, "hidden_layer_sizes": (8, 4)}
 
-DEFAULT = {"max_iter": 20, "hidden_layer_sizes": (128, 64)}
+DEFAULT = {"max_iter": 10, "hidden_layer_sizes": (128, 64)}
 
 BOTH = {
     "default": DEFAULT,
@@ -40,7 +40,8 @@ BOTH = {
         "scaling": "quantile",
         "n_components": 0.5,
     },
-    "textbook networks, all epochs": {
+    "textbook networks, own encoder, all epochs": {
+        "encoder": UsersNetwork(),
         "linear_path": False,
         "activation": "relu",
         "early_stopping": False,
@@ -65,11 +66,6 @@ BOTH = {
         "decoder": UsersNetwork(),
         "warm_start": True,
     },
-    "own modules alone": {
-        "encoder": UsersNetwork(),
-        "linear_path": False,
-        "activation": "gelu",
-    },
 }
 
 AUTOENCODER = {
@@ -81,9 +77,13 @@ AUTOENCODER = {
 
 VAE = {
     **BOTH,
-    "Laplace": {"likelihood": "laplace", "beta": 4.0, "kl_warmup": 2},
+    "Laplace, few parts": {
+        "likelihood": "laplace",
+        "beta": 4.0,
+        "kl_warmup": 2,
+        "n_prior_components": 3,
+    },
     "Bernoulli": {"likelihood": "bernoulli", "free_bits": 0.2},
-    "few parts": {"n_prior_components": 3},
     "one particle": {"prior": "normal", "n_particles": 1},
 }
 
