@@ -397,8 +397,9 @@ class AutoencoderTransformer(BaseAutoencoder):
         """Learn the density of the codes, and of what the reconstruction leaves."""
         with torch.no_grad():
             cells = rows.drawn(SUMMARY_ROWS, seed)
-            codes = to_numpy(module.latent(cells)).astype(np.float64)
-            reconstructed = to_numpy(module.decoded(module.latent(cells)))
+            latent = module.latent(cells)
+            codes = to_numpy(latent).astype(np.float64)
+            reconstructed = to_numpy(module.decoded(latent))
             errors = to_numpy(module.squared_errors(cells)).astype(np.float64)
         n_seen = len(cells) if cells.seen is None else to_numpy(cells.seen).sum(axis=0)
         noise = np.sqrt(errors.sum(axis=0) / np.maximum(n_seen, 1))

@@ -381,16 +381,20 @@ class BaseAutoencoder(
     ) -> History:
         seed_dropout(objective.module, objective.generator)
         penalised = network_weights(objective.module)
-        held_out = judges.cells is not rows.cells or self.validation_fraction
+        prefer_start = self.linear_path or self._continues()
         return Training(
             objective,
             rows,
             judges,
             penalised,
             progress,
-            prefer_start=bool(held_out) and (self.linear_path or self._continues()),
+            prefer_start=prefer_start and self._are_held_out(judges, rows),
             **{name: getattr(self, name) for name in TRAINING_PARAMETERS},
         ).run()
+
+    def _are_held_out(self, judges: Rows, rows: Rows) -> bool:
+        """Tell whether the gradient never sees the rows that judge."""
+        return judges.cells is not rows.cells or bool(self.validation_fraction)
 
     def _rank_components(
         self, module: Autoencoder, rows: Rows, *, trained: bool

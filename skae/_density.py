@@ -80,10 +80,6 @@ class StackedDensity:
         one_standard_error = stdtrit(len(gains) - 1, 0.8413)
         return wider if gains.mean() > one_standard_error * error else self
 
-    def with_mixture(self, mixture: MixtureDensity) -> StackedDensity:
-        """Return the same with another mixture."""
-        return replace(self, mixture=mixture)
-
     def replace_some(self, rows: np.ndarray, generator: np.random.Generator) -> None:
         """Put draws of the mixture in place of its share of some drawn rows."""
         if self.mixture is not None:

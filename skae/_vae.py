@@ -781,10 +781,10 @@ class VAETransformer(BaseAutoencoder):
 
     def _has_judges(self, rows: Rows, judges: Rows) -> bool:
         """Tell whether held-out rows of whole numbers can judge a mixture."""
-        held_out = judges.cells is not rows.cells or self.validation_fraction
         whole = rows.cells.seen is None and judges.cells.seen is None
         numeric = set(self._encoder.kinds) == {"gaussian"}
-        return bool(held_out) and whole and numeric and len(judges) >= LEAST_JUDGES
+        enough = whole and numeric and len(judges) >= LEAST_JUDGES
+        return enough and self._are_held_out(judges, rows)
 
     def _typical_codes(
         self, module: VariationalAutoencoder, cells: Cells, seed: int
