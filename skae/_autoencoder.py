@@ -12,26 +12,18 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from ._base import SUMMARY_ROWS, BaseAutoencoder
-from ._density import Residuals, fit_mixture
-from ._likelihoods import (
-    LOSSES,
-    Output,
-    SquaredErrorOfBinary,
-    SquaredErrorOfLevels,
-    assemble,
-    mean_of_seen,
-)
-from ._networks import (
-    Architecture,
-    Autoencoder,
-    ModuleFactory,
-    around_linear_model,
-)
-from ._objectives import Reconstruction
-from ._scaling import mean_and_deviation
-from ._table import UNIT_INTERVAL, Block
-from ._torch import Cells, numpy_generator, to_numpy, to_tensor
-from ._training import Rows
+from ._schema import UNIT_INTERVAL, Block
+from ._torch import numpy_generator, to_numpy, to_tensor
+from .model._residuals import Residuals, fit_mixture
+from .network._autoencoders import Autoencoder
+from .network._build import Architecture, around_linear_model
+from .network._cells import Cells
+from .network._layers import ModuleFactory
+from .network._losses import LOSSES, SquaredErrorOfBinary, SquaredErrorOfLevels
+from .network._objectives import Reconstruction
+from .network._outputs import Output, assemble, mean_of_seen
+from .table._summaries import mean_and_deviation
+from .training._rows import Rows
 
 DEFAULT_NOISE = 0.2  # of a standard deviation, falling to none
 

@@ -29,23 +29,9 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from ._conditional import PROPOSALS, codes_given
-from ._frames import TableReader, as_frame, explain_text, to_container
-from ._linear import (
-    principal_components_of,
-)
-from ._networks import (
-    ACTIVATIONS,
-    Architecture,
-    Autoencoder,
-    network_weights,
-    seed_dropout,
-)
 from ._progress import Progress
-from ._scaling import Margins
-from ._table import Block, TableEncoder, canonical_rows
+from ._schema import Block
 from ._torch import (
-    Cells,
     derive_seeds,
     fallback_device,
     make_generator,
@@ -55,14 +41,20 @@ from ._torch import (
     to_tensor,
     widest_dtype,
 )
-from ._training import (
-    LEARNING_RATES,
-    History,
-    Objective,
-    Rows,
-    Training,
-    split_rows,
-)
+from .model._conditional import PROPOSALS, codes_given
+from .model._holes import principal_components_of
+from .network._autoencoders import Autoencoder
+from .network._build import Architecture, network_weights
+from .network._cells import Cells
+from .network._layers import ACTIVATIONS, seed_dropout
+from .table._distinct import canonical_rows
+from .table._frames import TableReader, as_frame, explain_text, to_container
+from .table._margins import Margins
+from .table._matrix import TableEncoder
+from .training._folds import split_rows
+from .training._loop import History, Objective, Training
+from .training._rows import Rows
+from .training._solvers import LEARNING_RATES
 
 FLOATS = [np.float64, np.float32]
 AUTO = StrOptions({"auto"})

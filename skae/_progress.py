@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ._training import History
+from .training._loop import History
 
 
 class Progress:

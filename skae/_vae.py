@@ -15,39 +15,29 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from ._base import SUMMARY_ROWS, BaseAutoencoder, check_count
-from ._conditional import PROPOSALS
-from ._density import MOST_ROWS, StackedDensity, choose_mixture
-from ._evidence import (
-    expected_cells,
-    log_evidence,
-    log_prob,
-    normal_points,
-    weighted_codes,
-)
-from ._likelihoods import (
-    LIKELIHOODS,
-    Binary,
-    Categorical,
-    LearnedNoise,
-    Output,
-    Standardised,
-    assemble,
+from ._schema import COUNTS, UNIT_INTERVAL, Block
+from ._torch import derive_seeds, make_generator, to_numpy
+from .model._conditional import PROPOSALS
+from .model._evidence import expected_cells, log_evidence, weighted_codes
+from .model._mixture import MOST_ROWS, choose_mixture
+from .model._stack import StackedDensity
+from .network._autoencoders import VariationalAutoencoder
+from .network._build import Architecture, around_linear_model
+from .network._cells import Cells
+from .network._importance import log_prob, normal_points
+from .network._layers import ModuleFactory
+from .network._likelihoods import LIKELIHOODS, Binary, Categorical, LearnedNoise
+from .network._normal import (
     gaussian_draws,
     gaussian_kl,
     gaussian_log_prob,
     standard_normal,
 )
-from ._networks import (
-    Architecture,
-    ModuleFactory,
-    VariationalAutoencoder,
-    around_linear_model,
-)
-from ._objectives import DEFENCE, EvidenceBound
-from ._priors import GaussianMixture, Prior, StandardNormal
-from ._table import COUNTS, UNIT_INTERVAL, Block
-from ._torch import Cells, derive_seeds, make_generator, to_numpy
-from ._training import FEWEST_EPOCHS, Rows
+from .network._objectives import DEFENCE, EvidenceBound
+from .network._outputs import Output, Standardised, assemble
+from .network._priors import GaussianMixture, Prior, StandardNormal
+from .training._loop import FEWEST_EPOCHS
+from .training._rows import Rows
 
 NOISE_FLOOR = 0.01  # of a column's standard deviation
 RULED = 5.0  # times what its quartiles say, a deviation is that of a few rows

@@ -8,11 +8,12 @@ import torch
 from sklearn.decomposition import PCA
 from torch import nn
 
-from skae._likelihoods import Gaussian
-from skae._linear import principal_components
-from skae._networks import VariationalAutoencoder, multilayer_perceptron
-from skae._priors import GaussianMixture, StandardNormal
-from skae._torch import Cells
+from skae.model._pca import principal_components
+from skae.network._autoencoders import VariationalAutoencoder
+from skae.network._cells import Cells
+from skae.network._layers import multilayer_perceptron
+from skae.network._likelihoods import Gaussian
+from skae.network._priors import GaussianMixture, StandardNormal
 
 N_FEATURES, N_CODES = 4, 2
 

@@ -23,7 +23,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderTransformer, VAETransformer
-from skae._density import MixtureDensity
+from skae.model._mixture import MixtureDensity
 
 CLASSES = (AutoencoderTransformer, VAETransformer)
 BOTH = pytest.mark.parametrize("cls", CLASSES)

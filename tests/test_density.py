@@ -13,15 +13,9 @@ from scipy.special import logsumexp
 from sklearn.mixture import GaussianMixture
 
 from skae import _density
-from skae._density import (
-    WIDEST,
-    MixtureDensity,
-    Residuals,
-    StackedDensity,
-    choose_mixture,
-    fit_mixture,
-    stack,
-)
+from skae.model._mixture import MixtureDensity, choose_mixture
+from skae.model._residuals import WIDEST, Residuals, fit_mixture
+from skae.model._stack import StackedDensity, stack
 
 N_COLUMNS = 4
 PATTERNS = st.integers(1, 12).flatmap(lambda n: arrays(bool, (n, N_COLUMNS)))

@@ -33,32 +33,26 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from skae import _evidence
-from skae._evidence import (
+from skae.model._evidence import (
     Gaussians,
     Proposal,
     expected_cells,
-    importance_draws,
     laplace_approximation,
     log_evidence,
+    weighted_codes,
+)
+from skae.network._cells import Cells
+from skae.network._importance import (
+    importance_draws,
     log_joint,
     log_mean_exp,
     log_prob,
     normal_points,
-    weighted_codes,
 )
-from skae._likelihoods import (
-    Bernoulli,
-    Binary,
-    Categorical,
-    Laplace,
-    Mixed,
-    Poisson,
-    gaussian_draws,
-    gaussian_kl,
-    gaussian_log_prob,
-)
-from skae._priors import GaussianMixture, StandardNormal
-from skae._torch import Cells
+from skae.network._likelihoods import Bernoulli, Binary, Categorical, Laplace, Poisson
+from skae.network._normal import gaussian_draws, gaussian_kl, gaussian_log_prob
+from skae.network._outputs import Mixed
+from skae.network._priors import GaussianMixture, StandardNormal
 
 AT_ONCE = 10**6
 SEEDS = st.integers(0, 2**32 - 1)

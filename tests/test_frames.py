@@ -16,7 +16,13 @@ from numpy.testing import assert_array_equal
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_array
 
-from skae._frames import TableReader, as_frame, explain_text, kind_of, to_container
+from skae.table._frames import (
+    TableReader,
+    as_frame,
+    explain_text,
+    kind_of,
+    to_container,
+)
 
 
 def fitted(X, categorical_features="from_dtype"):

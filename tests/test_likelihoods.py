@@ -17,34 +17,29 @@ from torch.distributions import Independent, Normal, kl_divergence
 from torch.func import functional_call
 from torch.testing import assert_close
 
-from skae._likelihoods import (
+from skae._schema import Block
+from skae.network._likelihoods import (
     LARGEST_LOG_FACTOR,
     LARGEST_LOG_RATE,
     LIKELIHOODS,
-    LOSSES,
     NOISE_PACE,
-    RAREST,
-    SMALLEST_NOISE,
-    AbsoluteError,
     Bernoulli,
     Binary,
-    BinaryCrossEntropy,
     Categorical,
-    Huber,
-    Levels,
-    Mixed,
     NegativeBinomial,
     Poisson,
+)
+from skae.network._losses import (
+    LOSSES,
+    AbsoluteError,
+    BinaryCrossEntropy,
+    Huber,
     SquaredError,
     SquaredErrorOfBinary,
     SquaredErrorOfLevels,
-    Units,
-    assemble,
-    gaussian_kl,
-    gaussian_log_prob,
-    standard_normal,
 )
-from skae._table import Block
+from skae.network._normal import gaussian_kl, gaussian_log_prob, standard_normal
+from skae.network._outputs import RAREST, SMALLEST_NOISE, Levels, Mixed, Units, assemble
 
 SPREAD = [0.5, 1.0, 2.0]
 FLOOR = 0.01

@@ -16,12 +16,9 @@ from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA
 
 from skae import _linear
-from skae._linear import (
-    ProbabilisticPCA,
-    _em_step,
-    principal_components,
-    principal_components_of_seen,
-)
+from skae.model._holes import _em_step, principal_components_of_seen
+from skae.model._pca import principal_components
+from skae.model._ppca import ProbabilisticPCA
 
 TALL, SQUARE, WIDE = (120, 5), (20, 6), (6, 9)  # eigenvalues, then twice an SVD
 SHAPES = pytest.mark.parametrize("shape", [TALL, SQUARE, WIDE], ids=str)

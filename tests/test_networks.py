@@ -14,26 +14,27 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 from torch.testing import assert_close
 
-from skae._likelihoods import Bernoulli, Gaussian, Poisson, SquaredError
-from skae._linear import principal_components
-from skae._networks import (
-    ACTIVATIONS,
+from skae._schema import Block
+from skae.model._pca import principal_components
+from skae.network._autoencoders import (
     LARGEST_LOG_VARIANCE,
-    Architecture,
     Autoencoder,
+    VariationalAutoencoder,
+)
+from skae.network._build import Architecture, around_linear_model, network_weights
+from skae.network._cells import Cells
+from skae.network._layers import (
+    ACTIVATIONS,
     Dropout,
     Gate,
     LinearPath,
-    VariationalAutoencoder,
-    around_linear_model,
     linear,
     multilayer_perceptron,
-    network_weights,
     seed_dropout,
 )
-from skae._priors import GaussianMixture, StandardNormal
-from skae._table import Block
-from skae._torch import Cells
+from skae.network._likelihoods import Bernoulli, Gaussian, Poisson
+from skae.network._losses import SquaredError
+from skae.network._priors import GaussianMixture, StandardNormal
 
 
 def generator(seed=0):

@@ -34,12 +34,14 @@ from scipy import stats
 from torch import nn
 from torch.testing import assert_close
 
-from skae._likelihoods import SquaredError, gaussian_kl, gaussian_log_prob
-from skae._linear import principal_components
-from skae._networks import Autoencoder, multilayer_perceptron, seed_dropout
-from skae._objectives import DEFENCE, EvidenceBound, Reconstruction, defended
-from skae._priors import GaussianMixture
-from skae._torch import Cells
+from skae.model._pca import principal_components
+from skae.network._autoencoders import Autoencoder
+from skae.network._cells import Cells
+from skae.network._layers import multilayer_perceptron, seed_dropout
+from skae.network._losses import SquaredError
+from skae.network._normal import gaussian_kl, gaussian_log_prob
+from skae.network._objectives import DEFENCE, EvidenceBound, Reconstruction, defended
+from skae.network._priors import GaussianMixture
 
 
 def repeated(cells, n_times):

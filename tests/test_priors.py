@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 from torch.testing import assert_close
 
-from skae._priors import GaussianMixture, StandardNormal
+from skae.network._priors import GaussianMixture, StandardNormal
 
 
 def draws(*shape, seed=0):

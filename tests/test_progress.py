@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 
 from skae._progress import Progress
-from skae._training import History
+from skae.training._loop import History
 
 
 class Estimator(CallbackSupportMixin, BaseEstimator):

@@ -11,7 +11,8 @@ from scipy import stats
 from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, StandardScaler
 
 from skae import _scaling
-from skae._scaling import ColumnScaler, NormalScores, mean_and_deviation
+from skae.table._numbers import ColumnScaler, NormalScores
+from skae.table._summaries import mean_and_deviation
 
 SCALINGS = pytest.mark.parametrize("scaling", ["standard", "minmax", "quantile", None])
 WEIGHTED = pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])

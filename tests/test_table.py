@@ -11,14 +11,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.preprocessing import OneHotEncoder
 
 from skae import _table
-from skae._table import (
-    FEWEST_ROWS,
-    MOST_LEVELS,
-    Block,
-    LevelEncoder,
-    TableEncoder,
-    canonical_rows,
-)
+from skae._schema import Block
+from skae.table._distinct import canonical_rows
+from skae.table._levels import FEWEST_ROWS, MOST_LEVELS, LevelEncoder
+from skae.table._matrix import TableEncoder
 
 FEW_VALUES = st.sampled_from([-1.5, -0.0, 0.0, 1.0, 256.0, 1e-300, np.nan])
 TABLES = arrays(

@@ -12,7 +12,6 @@ from numpy.testing import assert_array_equal
 
 from skae import _torch
 from skae._torch import (
-    Cells,
     available_devices,
     derive_seeds,
     fallback_device,
@@ -23,6 +22,7 @@ from skae._torch import (
     to_tensor,
     widest_dtype,
 )
+from skae.network._cells import Cells
 
 CPU = torch.device("cpu")
 

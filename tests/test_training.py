@@ -17,20 +17,15 @@ from torch import nn
 from torch.testing import assert_close
 
 from skae import _training
-from skae._networks import linear, multilayer_perceptron, network_weights
-from skae._torch import Cells
-from skae._training import (
-    AVERAGING,
-    LBFGS,
-    RESTARTS,
-    Best,
-    Cycle,
-    GradientSolver,
-    Rows,
-    Training,
-    Weights,
-    split_rows,
-)
+from skae.network._build import network_weights
+from skae.network._cells import Cells
+from skae.network._layers import linear, multilayer_perceptron
+from skae.training._folds import split_rows
+from skae.training._judge import Best
+from skae.training._loop import RESTARTS, Training
+from skae.training._rows import Rows
+from skae.training._solvers import LBFGS, Cycle, GradientSolver
+from skae.training._weights import AVERAGING, Weights
 
 
 def generator(seed=0):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ._torch import Cells
+from ..network._cells import Cells
 
 PROPOSALS = 10_000  # draws of the code at a time
 MOST_ROUNDS = 20

@@ -1,22 +1,22 @@
-"""Densities that stand beside the VAE's: what they are, and the share of each."""
+"""Mixtures of Gaussians: closed forms, and the choice of their size."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
-from scipy.special import logsumexp, softmax, stdtrit
+from scipy.special import logsumexp, softmax
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.utils import gen_batches
 from threadpoolctl import threadpool_limits
 
-CHUNK_ROWS = 8192
+from .._statistics import CHUNK_ROWS
+
 SIZES = (1, 2, 3, 5, 8, 12, 20)  # parts of the mixtures to choose from
 MOST_ROWS = 5_000  # that a mixture is fitted to
 LEAST_ROWS = 5  # per part
@@ -26,77 +26,8 @@ MOST_WORK = 1e8  # multiplications in a step of EM: a second or two a fit
 REGULARISATION = 1e-3  # of a column's variance, on the diagonal of each covariance
 EM_STEPS = 300
 SMALLEST_SHARE = 1e-9
-CODE_PARTS = 30  # of the mixture that codes of an autoencoder are drawn from
-WIDEST = 200  # columns whose residuals are drawn with their correlations
-
 # Several threads add up in the order in which they finish, and round so.
 one_thread = threadpool_limits.wrap(limits=1, user_api="openmp")
-
-
-class Density(Protocol):
-    """A density of rows of numbers, of which some cells may be missing."""
-
-    def log_density(self, X: np.ndarray, seen: np.ndarray) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class StackedDensity:
-    """A density estimated row by row elsewhere, mixed with two that are closed forms.
-
-    Attributes
-    ----------
-    linear : Density
-    mixture : MixtureDensity or None
-    shares : ndarray of shape (3,)
-        Of the density from elsewhere, of `linear` and of `mixture`.
-    """
-
-    linear: Density
-    mixture: MixtureDensity | None
-    shares: np.ndarray
-
-    def log_density(
-        self, elsewhere: np.ndarray, X: np.ndarray, seen: np.ndarray
-    ) -> np.ndarray:
-        """Mix log-densities of rows with those of the closed forms, in nats."""
-        return logsumexp(self._parts(elsewhere, X, seen), axis=1, b=self.shares)
-
-    def weigh(
-        self, elsewhere: np.ndarray, X: np.ndarray, mixture: MixtureDensity
-    ) -> StackedDensity:
-        """Give a mixture the share that makes held-out rows likeliest.
-
-        It gets none where the gain is no larger than its standard error, by Student's
-        t. `linear` keeps at least the share that it has.
-        """
-        seen = np.ones(X.shape, dtype=bool)
-        wider = replace(self, mixture=mixture)
-        parts = wider._parts(elsewhere, X, seen)
-        shares = stack(parts, least=np.array([0, self.shares[1], 0]))
-        wider = replace(wider, shares=shares)
-        gains = wider.log_density(elsewhere, X, seen)
-        gains -= self.log_density(elsewhere, X, seen)
-        error = gains.std(ddof=1) / np.sqrt(len(gains))
-        one_standard_error = stdtrit(len(gains) - 1, 0.8413)
-        return wider if gains.mean() > one_standard_error * error else self
-
-    def replace_some(self, rows: np.ndarray, generator: np.random.Generator) -> None:
-        """Put draws of the mixture in place of its share of some drawn rows."""
-        if self.mixture is not None:
-            chosen = generator.random(len(rows)) < self.shares[2]
-            rows[chosen] = self.mixture.sample(int(chosen.sum()), generator)
-
-    def _parts(
-        self, elsewhere: np.ndarray, X: np.ndarray, seen: np.ndarray
-    ) -> np.ndarray:
-        """Log-density of rows under each of the three, of shape (n_rows, 3)."""
-        parts = np.full((len(X), 3), -np.inf)
-        parts[:, 0] = elsewhere
-        for rows in gen_batches(len(X), CHUNK_ROWS):
-            parts[rows, 1] = self.linear.log_density(X[rows], seen[rows])
-            if self.mixture is not None:
-                parts[rows, 2] = self.mixture.log_density(X[rows], seen[rows])
-        return parts
 
 
 @dataclass(frozen=True)
@@ -175,84 +106,6 @@ class MixtureDensity:
         missing = np.maximum(floor**2 - variances, 0)
         covariances = covariances + missing[:, :, None] * np.eye(len(scales))
         return MixtureDensity(self.weights, self.means * scales, covariances)
-
-
-@dataclass(frozen=True)
-class Residuals:
-    """What reconstructions leave of rows, given their codes.
-
-    In each part of a mixture of codes the residuals are linear in the code, with
-    Gaussian noise of any covariance around that.
-
-    Attributes
-    ----------
-    codes : MixtureDensity
-    slopes : ndarray of shape (n_parts, 1 + n_components, n_features)
-        The first is a constant.
-    factors : ndarray of shape (n_parts, n_features, n_features)
-        Cholesky factors of the covariances. Where there are many columns, deviations of
-        shape (n_parts, n_features).
-    """
-
-    codes: MixtureDensity
-    slopes: np.ndarray
-    factors: np.ndarray
-
-    @classmethod
-    def learn(
-        cls, density: MixtureDensity, codes: np.ndarray, residuals: np.ndarray
-    ) -> Residuals:
-        """Regress residuals on codes by weighted least squares in each part."""
-        regressors = np.c_[np.ones(len(codes)), codes]
-        slopes, factors = [], []
-        for weight in density.memberships(codes).T:
-            root = np.sqrt(weight)[:, None]
-            slope = np.linalg.lstsq(root * regressors, root * residuals)[0]
-            noise = root * (residuals - regressors @ slope)
-            slopes.append(slope)
-            factors.append(_factor(noise, weight.sum()))
-        return cls(density, np.stack(slopes), np.stack(factors))
-
-    def draw(self, codes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draw residuals of shape (n_rows, n_features) for given codes."""
-        chances = self.codes.memberships(codes).cumsum(axis=1)
-        below = generator.random((len(codes), 1)) * chances[:, -1:]
-        part = (chances < below).sum(axis=1)
-        noise = generator.standard_normal((len(codes), self.slopes.shape[2]))
-        regressors = np.c_[np.ones(len(codes)), codes]
-        result = np.empty_like(noise)
-        for i, factor in enumerate(self.factors):
-            rows = part == i
-            drawn = noise[rows]
-            drawn = drawn @ factor.T if factor.ndim == 2 else drawn * factor
-            result[rows] = regressors[rows] @ self.slopes[i] + drawn
-        return result
-
-
-def _factor(noise: np.ndarray, total: float) -> np.ndarray:
-    """Return what turns standard normal draws into draws like weighted rows.
-
-    The correlations shrink where there are few rows for so many columns.
-    """
-    total, n_features = max(total, 1.0), noise.shape[1]
-    variances = (noise**2).sum(axis=0) / total
-    if n_features > WIDEST:
-        return np.sqrt(variances)
-    shrinkage = n_features / (n_features + total)
-    covariance = (1 - shrinkage) * noise.T @ noise / total
-    tiny = np.finfo(float).tiny + 1e-12 * variances.max(initial=0.0)
-    np.fill_diagonal(covariance, variances + tiny)
-    return linalg.cholesky(covariance, lower=True)
-
-
-@one_thread
-def fit_mixture(codes: np.ndarray, seed: int) -> MixtureDensity:
-    """Fit a mixture of a few full Gaussians to codes."""
-    scales = codes.std(axis=0)
-    scales[scales == 0] = 1.0
-    n_parts = int(np.clip(len(codes) // (10 * codes.shape[1]), 1, CODE_PARTS))
-    codes = np.resize(codes, (max(len(codes), 2), codes.shape[1]))
-    return _fit(codes / scales, n_parts, "full", seed).times(scales, 0 * scales)
 
 
 @dataclass(frozen=True)

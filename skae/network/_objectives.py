@@ -8,15 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ._evidence import importance_draws, log_mean_exp, log_prob, normal_points
-from ._likelihoods import (
-    gaussian_draws,
-    gaussian_kl,
-    gaussian_log_prob,
-    standard_normal,
-)
-from ._networks import Autoencoder, VariationalAutoencoder
-from ._torch import Cells
+from ._autoencoders import Autoencoder, VariationalAutoencoder
+from ._cells import Cells
+from ._importance import importance_draws, log_mean_exp, log_prob, normal_points
+from ._normal import gaussian_draws, gaussian_kl, gaussian_log_prob, standard_normal
 
 VALIDATION_POINTS = 8
 DEFENCE = 0.01  # share of the start in the density of a VAE

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ._likelihoods import gaussian_log_prob, standard_normal
+from ._normal import gaussian_log_prob, standard_normal
 
 
 class Prior(nn.Module):

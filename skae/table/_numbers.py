@@ -6,17 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import ks_2samp
-from sklearn.utils import gen_batches
 
-CHUNK_ROWS = 8192
+from ._summaries import (
+    _decimals,
+    _quartile_deviation,
+    _range,
+    _resolution,
+    mean_and_deviation,
+)
+
 MOST_KNOTS = 1000
-MARGIN_KNOTS = 256  # of each margin that samples are brought to
 HERMITE_NODES = 9
-MOST_DECIMALS = 4
-DECIMALS_ROWS = 2000  # that the decimals are read from
 RESOLUTION_ROWS = 10_000
-QUARTILE_RANGE = 1.349  # between the quartiles of a standard normal column
 
 
 class ColumnScaler:
@@ -206,119 +207,9 @@ class NormalScores:
         return float((self.at_values[-1] - self.at_values[0]) / run) if run else 1.0
 
 
-class Margins:
-    """Bring drawn numbers to the margins of a table, column by column and by rank.
-
-    A column without repeated values whose margin could pass for the table's, by the
-    test of Kolmogorov and Smirnov, is left alone: both margins are estimates, and to
-    move numbers by their errors would blur what the columns are to each other.
-
-    Parameters
-    ----------
-    table : ndarray of shape (n_samples, n_features)
-        Missing cells are NaN.
-    sample_weight : ndarray of shape (n_samples,) or None
-    scores : ndarray of shape (n_draws, n_features)
-        What is drawn in place of the table, in scaled units, which have no ties.
-    drawn : ndarray of shape (n_draws, n_features)
-        The same in the units of the table.
-    """
-
-    def __init__(
-        self,
-        table: np.ndarray,
-        sample_weight: np.ndarray | None,
-        scores: np.ndarray,
-        drawn: np.ndarray,
-    ) -> None:
-        self.pairs = {
-            j: (
-                NormalScores(scores[:, j], None, MARGIN_KNOTS),
-                NormalScores(column, sample_weight, MARGIN_KNOTS),
-            )
-            for j, column in enumerate(table.T)
-            if _resolution(column) > 0 or _differ(column, drawn[:, j])
-        }
-
-    def match(self, scores: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-        """Return drawn numbers with the table's margins, at the ranks of the scores."""
-        matched = drawn.copy()
-        for j, (ranks, wanted) in self.pairs.items():
-            matched[:, j] = wanted.inverse(ranks.scores(scores[:, j]))
-        return matched
-
-
-def _differ(column: np.ndarray, other: np.ndarray) -> bool:
-    """Tell whether two samples are surely not of one distribution."""
-    seen = column[~np.isnan(column)]
-    if len(seen) == 0:
-        return False
-    return bool(ks_2samp(seen, other, method="asymp").pvalue < 0.01)
-
-
 def _knots(above: np.ndarray, most: int) -> np.ndarray:
     """Choose values, evenly spaced by rank, with both ends."""
     if len(above) <= most:
         return np.arange(len(above))
     wanted = np.searchsorted(above, np.linspace(0, 1, most))
     return np.unique(np.r_[0, wanted.clip(0, len(above) - 1), len(above) - 1])
-
-
-def _range(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value of each column, NaN where it has none."""
-    low = np.fmin.reduce(X, axis=0).astype(np.float64)
-    return low, np.fmax.reduce(X, axis=0).astype(np.float64)
-
-
-def _resolution(column: np.ndarray) -> float:
-    """Geometric mean, over the rows, of the distance between neighbouring values."""
-    values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
-    if len(values) < 2 or len(values) > counts.sum() / 2:
-        return 0.0
-    gaps = np.diff(values)
-    around = (np.r_[gaps[0], gaps] + np.r_[gaps, gaps[-1]]) / 2
-    return float(np.exp(np.average(np.log(around), weights=counts)))
-
-
-def _quartile_deviation(column: np.ndarray) -> float:
-    """Return the deviation of a normal column with the same quartiles."""
-    seen = column[~np.isnan(column)]
-    if len(seen) == 0:
-        return 0.0
-    low, high = np.quantile(seen, [0.25, 0.75])
-    return float(high - low) / QUARTILE_RANGE
-
-
-def _decimals(X: np.ndarray) -> np.ndarray:
-    """Count the decimals of each column's values, -1 if they are more than four."""
-    X = np.nan_to_num(X[:: -(-len(X) // DECIMALS_ROWS)])
-    decimals = np.full(X.shape[1], -1)
-    for count in range(MOST_DECIMALS, -1, -1):
-        scaled = X * 10.0**count
-        tolerance = 1e-6 * np.minimum(np.abs(scaled), 1)
-        whole = np.abs(scaled - np.round(scaled)) <= tolerance
-        decimals[whole.all(axis=0) & (np.abs(scaled) < 1e9).all(axis=0)] = count
-    return decimals
-
-
-def mean_and_deviation(
-    X: np.ndarray, sample_weight: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and standard deviation of the seen cells per column, in two passes.
-
-    The columns are divided by their largest magnitude first, so that the squares of
-    values such as 1e200 or 1e-200 stay within the range of floating point.
-    """
-    low, high = _range(X)
-    largest = np.maximum(np.abs(low), np.abs(high))
-    unit = np.where(largest > 0, largest, 1)
-    weight = np.ones(len(X)) if sample_weight is None else sample_weight
-    total, mean, variance = np.zeros((3, X.shape[1]))
-    for rows in gen_batches(len(X), CHUNK_ROWS):
-        total += weight[rows] @ ~np.isnan(X[rows])
-        mean += weight[rows] @ np.nan_to_num(X[rows] / unit)
-    total = np.where(total > 0, total, 1)
-    mean /= total
-    for rows in gen_batches(len(X), CHUNK_ROWS):
-        variance += weight[rows] @ np.nan_to_num(X[rows] / unit - mean) ** 2
-    return mean * unit, np.sqrt(variance / total) * unit

@@ -3,76 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from ._scaling import ColumnScaler
-
-CANONICAL_ROWS = 10_000
-LEADING_COLUMNS = 8
-MOST_LEVELS = 30
-FEWEST_ROWS = 3  # of a level that has an indicator of its own
-UNIT_INTERVAL = {"binary_cross_entropy", "bernoulli"}
-COUNTS = {"poisson", "negative_binomial"}
-
-
-def canonical_rows(
-    X: np.ndarray, sample_weight: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Write the same weighted table in one way, whatever the order of its rows.
-
-    Rows of weight zero go. On tables of up to 10,000 rows, integer weights become
-    repeated rows and all rows are sorted: a weight of two *is* a row given twice, and
-    whatever is drawn at random for a position is drawn for the same row. Weights that
-    remain have a mean of one.
-    """
-    if sample_weight is not None:
-        if not sample_weight.all():
-            X, sample_weight = X[sample_weight > 0], sample_weight[sample_weight > 0]
-        total = np.sort(sample_weight).sum()  # the same for any order of the rows
-        if total <= CANONICAL_ROWS and (sample_weight % 1 == 0).all():
-            X, sample_weight = np.repeat(X, sample_weight.astype(int), axis=0), None
-        else:
-            sample_weight = sample_weight * (len(X) / total)
-    if len(X) <= CANONICAL_ROWS:
-        order = _order_of_rows(X if sample_weight is None else np.c_[X, sample_weight])
-        X = X[order]
-        sample_weight = None if sample_weight is None else sample_weight[order]
-    return X, sample_weight
-
-
-def _order_of_rows(X: np.ndarray) -> np.ndarray:
-    """Sort rows by their first values, in any units the same, and then by their bytes.
-
-    Bytes sort wide tables fast, and may order the few ties by anything that depends on
-    values alone.
-    """
-    rows = np.ascontiguousarray(X + 0.0)  # so that -0.0 and 0.0 are the same bytes
-    row_type = np.dtype((np.void, rows.itemsize * rows.shape[1]))
-    _, rank = np.unique(rows.view(row_type).ravel(), return_inverse=True)
-    return np.lexsort((rank, *rows[:, :LEADING_COLUMNS].T[::-1]))
-
-
-@dataclass(frozen=True)
-class Block:
-    """Columns of one kind, side by side in the matrix.
-
-    Attributes
-    ----------
-    kind : str
-        "binary", "categorical", or the likelihood of numeric columns.
-    widths : tuple of int
-        Number of the matrix' columns for each of the table's columns: one, or the
-        number of levels of a categorical column.
-    """
-
-    kind: str
-    widths: tuple[int, ...]
-
-    @property
-    def width(self) -> int:
-        return sum(self.widths)
+from .._schema import COUNTS, UNIT_INTERVAL, Block
+from ._levels import LevelEncoder
+from ._numbers import ColumnScaler
 
 
 class TableEncoder:
@@ -278,87 +214,3 @@ class TableEncoder:
     def _numbers(self, X: np.ndarray) -> np.ndarray:
         """Return the numeric columns, without a copy where there are no others."""
         return X if self.is_all_numbers_ else X[:, self.numeric_]
-
-
-class LevelEncoder:
-    """One categorical column as indicators.
-
-    Parameters
-    ----------
-    codes : ndarray of shape (n_samples,)
-        Codes 0, 1, ... of the levels, NaN where missing.
-    sample_weight : ndarray of shape (n_samples,) or None
-
-    Attributes
-    ----------
-    position : ndarray of int of shape (n_levels,)
-        Which indicator a level has.
-    share : ndarray of shape (n_levels,)
-        Frequency of a level among those of its indicator.
-    frequency : ndarray of shape (n_levels,)
-        Frequency of the indicator of a level.
-    width : int
-        Number of columns: none for a single indicator, and one for two of them.
-    centre, scale : ndarray of shape (width,)
-    """
-
-    def __init__(self, codes: np.ndarray, sample_weight: np.ndarray | None) -> None:
-        seen = ~np.isnan(codes)
-        weight = None if sample_weight is None else sample_weight[seen]
-        counts = np.bincount(codes[seen].astype(int), weight)
-        by_count = np.argsort(-counts, kind="stable")
-        rare = counts < FEWEST_ROWS
-        rare[by_count[MOST_LEVELS:]] = True
-        if rare.sum() < 2:
-            rare[:] = False
-        self.position = np.cumsum(~rare) - 1
-        self.position[rare] = (~rare).sum()
-        mass = np.bincount(self.position, counts)
-        self.share = counts / mass[self.position] if len(counts) else counts
-        by_position = mass / mass.sum() if len(mass) else mass
-        self.frequency = by_position[self.position]
-        self.width = 0 if len(mass) < 2 else 1 if len(mass) == 2 else len(mass)
-        self.centre = by_position[len(mass) - self.width :]
-        variance = (self.centre * (1 - self.centre)).sum()
-        self.scale = np.full(self.width, np.sqrt(variance) if variance > 0 else 1.0)
-
-    def encode(self, codes: np.ndarray) -> np.ndarray:
-        """Return standardised indicators, zeros where the cell is missing."""
-        seen = np.flatnonzero(~np.isnan(codes))
-        indicators = np.zeros((len(codes), self.width), codes.dtype)
-        if self.width:
-            positions = self.position[codes[seen].astype(int)]
-            scaled = -self.centre / self.scale
-            indicators[seen] = scaled
-            if self.width == 1:
-                seen, positions = seen[positions == 1], 0
-            indicators[seen, positions] = ((1 - self.centre) / self.scale)[positions]
-        return indicators
-
-    def decode(
-        self, indicators: np.ndarray, generator: np.random.Generator | None
-    ) -> np.ndarray:
-        """Return codes by probabilities or standardised indicators."""
-        if not len(self.position):
-            return np.full(len(indicators), np.nan)
-        chances = indicators * self.scale + self.centre
-        if self.width == 1:
-            chances = np.concatenate([1 - chances, chances], axis=1)
-        elif self.width == 0:
-            chances = np.ones((len(indicators), 1))
-        if generator is None:
-            return (chances[:, self.position] * self.share).argmax(axis=1)
-        position = chances.argmax(axis=1)
-        codes = np.empty(len(position))
-        for shared in np.unique(position):
-            levels = np.flatnonzero(self.position == shared)
-            rows = np.flatnonzero(position == shared)
-            codes[rows] = generator.choice(levels, len(rows), p=self.share[levels])
-        return codes
-
-    def log_chance(self, codes: np.ndarray, chances: np.ndarray) -> np.ndarray:
-        """Log of the chance of each cell's level, zero where it is missing."""
-        seen = ~np.isnan(codes)
-        result = np.zeros(len(codes))
-        result[seen] = np.log(chances[codes[seen].astype(int)])
-        return result

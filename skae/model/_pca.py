@@ -1,0 +1,142 @@
+"""Weighted principal components: the start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+from sklearn.utils import gen_batches
+from sklearn.utils.extmath import svd_flip
+
+from .._statistics import CHUNK_ROWS
+from ._ppca import ProbabilisticPCA
+
+SMALLEST_NOISE = 1e-12  # of the mean variance: keeps exact tables' density finite
+LARGEST_SVD = 1000  # columns (or rows) up to which a full SVD takes a second at most
+
+
+@dataclass(frozen=True)
+class PrincipalComponents:
+    """The leading principal components of a table.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_features,)
+    components : ndarray of shape (n_components, n_features)
+        Orthonormal rows, by descending variance. Where the table has fewer directions
+        than `n_components`, the remaining rows are zero.
+    variances : ndarray of shape (n_components,)
+        Variance along each component; zero for the rows that are zero.
+    noise_variance : float
+        Mean variance of the discarded directions, which is the noise of probabilistic
+        PCA [1]_; among `min(n_samples, n_features)` directions, as in scikit-learn.
+    column_scales : ndarray of shape (n_features,)
+        Standard deviation of each column.
+
+    References
+    ----------
+    .. [1] Tipping, M. E. and Bishop, C. M. (1999). Probabilistic principal component
+       analysis. Journal of the Royal Statistical Society B, 61(3), 611-622.
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    variances: np.ndarray
+    noise_variance: float
+    column_scales: np.ndarray
+
+    def code_scales(self) -> np.ndarray:
+        """Return the deviation along each component, a typical one where it is zero."""
+        typical = np.sqrt(np.mean(self.column_scales**2)) or 1.0
+        deviations = np.sqrt(self.variances)
+        return np.where(deviations > 1e-8 * typical, deviations, typical)
+
+    def probabilistic(self) -> ProbabilisticPCA:
+        """Return probabilistic PCA in the axes of the principal components."""
+        typical = float(np.mean(self.column_scales**2)) or 1.0
+        noise = max(self.noise_variance, SMALLEST_NOISE * typical)
+        total = np.maximum(self.variances, noise)
+        loadings = np.sqrt(total - noise) * self.components.T
+        return ProbabilisticPCA(self.mean, loadings, noise)
+
+
+def principal_components(
+    X: np.ndarray, n_components: int, sample_weight: np.ndarray | None = None
+) -> PrincipalComponents:
+    """Compute weighted PCA in float64, whatever the dtype of `X`.
+
+    Variances are the unbiased ones (divisor n - 1 for equal weights), so that unit
+    weights give the numbers of `sklearn.decomposition.PCA`.
+    """
+    n_samples, n_features = X.shape
+    weight = np.ones(n_samples) if sample_weight is None else sample_weight
+    mean = _weighted_sum(X, weight) / weight.sum()
+    divisor = weight.sum() - (weight**2).sum() / weight.sum()
+    n_directions = min(n_samples, n_features)
+    n_kept = min(n_components, n_directions)
+
+    if n_samples < 10 * n_features and n_directions <= LARGEST_SVD:
+        directions, variances = _by_svd(X, mean, weight / divisor)
+        total = variances.sum()
+        column_variances = (directions.T**2) @ variances
+    else:
+        covariance = _covariance(X, mean, weight / divisor)
+        directions, variances = _by_eigenvalues(covariance, n_kept)
+        column_variances = covariance.diagonal().copy()
+        total = column_variances.sum()
+
+    components = np.zeros((n_components, n_features))
+    components[:n_kept] = directions[:n_kept]
+    kept = np.zeros(n_components)
+    kept[:n_kept] = variances[:n_kept]
+    n_discarded = n_directions - n_kept
+    noise = max(total - kept.sum(), 0.0) / n_discarded if n_discarded else 0.0
+    if len(variances) > n_kept:  # their own sum is exact where the difference cancels
+        noise = variances[n_kept:].mean()
+    scales = np.sqrt(np.maximum(column_variances, 0.0))
+    return PrincipalComponents(mean, components, kept, float(noise), scales)
+
+
+def _weighted_sum(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Sum the weighted rows in float64 without a second table in memory."""
+    total = np.zeros(X.shape[1])
+    for rows in gen_batches(len(X), CHUNK_ROWS):
+        total += weight[rows] @ X[rows].astype(np.float64, copy=False)
+    return total
+
+
+def _by_svd(
+    X: np.ndarray, mean: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = (X - mean) * np.sqrt(weight)[:, None]
+    left, singular_values, right = linalg.svd(
+        rows, full_matrices=False, check_finite=False, overwrite_a=True
+    )
+    _, right = svd_flip(left, right, u_based_decision=False)
+    return right, singular_values**2
+
+
+def _covariance(X: np.ndarray, mean: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    covariance = np.zeros((X.shape[1], X.shape[1]))
+    for rows in gen_batches(len(X), CHUNK_ROWS):
+        centred = X[rows] - mean
+        covariance += (centred * weight[rows, None]).T @ centred
+    return covariance
+
+
+def _by_eigenvalues(
+    covariance: np.ndarray, n_kept: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Leading eigenvectors as rows, by descending eigenvalue.
+
+    All eigenvalues come back for small matrices, only the leading ones for large.
+    """
+    size = len(covariance)
+    wanted = [0, size - 1] if size <= LARGEST_SVD else [size - n_kept, size - 1]
+    variances, vectors = linalg.eigh(
+        covariance, subset_by_index=wanted, check_finite=False, overwrite_a=False
+    )
+    directions = vectors.T[::-1]
+    _, directions = svd_flip(None, directions, u_based_decision=False)
+    return directions, np.maximum(variances[::-1], 0.0)

@@ -1,0 +1,159 @@
+"""Layers: a straight linear path plus a network that starts at zero."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "logistic": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+ModuleFactory = Callable[[int, int], nn.Module]
+
+
+class Dropout(nn.Module):
+    """Inverted dropout that draws from its own generator, not from torch's global one.
+
+    Srivastava et al. (2014). Dropout: a simple way to prevent neural networks from
+    overfitting. JMLR 15, 1929-1958.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.keep = 1 - p
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        kept = torch.empty_like(x).bernoulli_(self.keep, generator=self.generator)
+        return x * kept / self.keep
+
+
+def seed_dropout(module: nn.Module, generator: torch.Generator) -> None:
+    """Let every dropout layer of a module draw from `generator`."""
+    for layer in module.modules():
+        if isinstance(layer, Dropout):
+            layer.generator = generator
+
+
+def linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
+    """Make an affine layer with LeCun's initial weights, std 1 / sqrt(n_inputs)."""
+    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
+    bound = 1 / math.sqrt(n_inputs)
+    nn.init.normal_(layer.weight, std=bound, generator=generator)
+    # Spread offsets: on a code of one component they alone tell hidden units apart.
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer
+
+
+def multilayer_perceptron(
+    widths: Sequence[int],
+    activation: str,
+    dropout: float,
+    generator: torch.Generator,
+    *,
+    starts_at_zero: bool,
+) -> nn.Sequential:
+    """Chain affine layers of the given widths, activations between them.
+
+    With `starts_at_zero` the last layer is zero, so that the whole network is.
+    """
+    layers: list[nn.Module] = []
+    for n_inputs, n_outputs in itertools.pairwise(widths):
+        layers += [linear(n_inputs, n_outputs, generator), ACTIVATIONS[activation]()]
+        if dropout > 0:
+            layers.append(Dropout(dropout))
+    while not isinstance(layers[-1], nn.Linear):
+        layers.pop()
+    if starts_at_zero:
+        for parameter in layers[-1].parameters():
+            nn.init.zeros_(parameter)
+    return nn.Sequential(*layers)
+
+
+class Gate(nn.Module):
+    """Multiply each output by a learned factor that starts at zero.
+
+    Bachlechner et al. (2021). ReZero is all you need. UAI. It lets a module that a user
+    brings start at zero, whatever its last layer is.
+    """
+
+    def __init__(self, module: nn.Module, n_outputs: int) -> None:
+        super().__init__()
+        self.module = module
+        self.factor = nn.Parameter(torch.zeros(n_outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.module(x)
+
+
+class LinearPath(nn.Module):
+    """Compute ``A x + b + s * network(clip((x - c) / r))``.
+
+    The network sees standardised inputs that are clipped at `LIMIT` standard
+    deviations, so that its part is bounded: far from the data the linear path carries
+    on. Where A stays as it is given, an outlier is reconstructed as well as by PCA.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_straight, n_inputs)
+        A. Where it has fewer rows than there are outputs, the outputs beyond it have
+        no linear path.
+    bias : Tensor of shape (n_outputs,)
+    network : nn.Module
+        From `n_inputs` to `n_outputs`, zero at the start of training.
+    input_centre, input_scale : Tensor of shape (n_inputs,)
+        c and r. An input of scale zero is hidden from the network.
+    output_scale : Tensor of shape (n_outputs,)
+        s. An output of scale zero is left to the linear path.
+    trainable : bool
+        Whether training moves A.
+    """
+
+    LIMIT = 10.0
+
+    input_centre: Tensor
+    input_factor: Tensor
+    output_scale: Tensor
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        network: nn.Module,
+        *,
+        input_centre: Tensor,
+        input_scale: Tensor,
+        output_scale: Tensor,
+        trainable: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone(), requires_grad=trainable)
+        self.bias = nn.Parameter(bias.clone())
+        self.network = network
+        self.n_padded = len(bias) - len(weight)
+        factor = torch.where(input_scale > 0, 1 / input_scale, 0.0)
+        self.register_buffer("input_centre", input_centre.clone())
+        self.register_buffer("input_factor", factor)
+        self.register_buffer("output_scale", output_scale.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        standardised = (x - self.input_centre) * self.input_factor
+        correction = self.network(standardised.clamp(-self.LIMIT, self.LIMIT))
+        straight = nn.functional.linear(x, self.weight)
+        if self.n_padded:
+            straight = nn.functional.pad(straight, (0, self.n_padded))
+        return torch.addcmul(straight + self.bias, correction, self.output_scale)

@@ -1,0 +1,92 @@
+"""A column of levels as indicators, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MOST_LEVELS = 30
+FEWEST_ROWS = 3  # of a level that has an indicator of its own
+
+
+class LevelEncoder:
+    """One categorical column as indicators.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples,)
+        Codes 0, 1, ... of the levels, NaN where missing.
+    sample_weight : ndarray of shape (n_samples,) or None
+
+    Attributes
+    ----------
+    position : ndarray of int of shape (n_levels,)
+        Which indicator a level has.
+    share : ndarray of shape (n_levels,)
+        Frequency of a level among those of its indicator.
+    frequency : ndarray of shape (n_levels,)
+        Frequency of the indicator of a level.
+    width : int
+        Number of columns: none for a single indicator, and one for two of them.
+    centre, scale : ndarray of shape (width,)
+    """
+
+    def __init__(self, codes: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        seen = ~np.isnan(codes)
+        weight = None if sample_weight is None else sample_weight[seen]
+        counts = np.bincount(codes[seen].astype(int), weight)
+        by_count = np.argsort(-counts, kind="stable")
+        rare = counts < FEWEST_ROWS
+        rare[by_count[MOST_LEVELS:]] = True
+        if rare.sum() < 2:
+            rare[:] = False
+        self.position = np.cumsum(~rare) - 1
+        self.position[rare] = (~rare).sum()
+        mass = np.bincount(self.position, counts)
+        self.share = counts / mass[self.position] if len(counts) else counts
+        by_position = mass / mass.sum() if len(mass) else mass
+        self.frequency = by_position[self.position]
+        self.width = 0 if len(mass) < 2 else 1 if len(mass) == 2 else len(mass)
+        self.centre = by_position[len(mass) - self.width :]
+        variance = (self.centre * (1 - self.centre)).sum()
+        self.scale = np.full(self.width, np.sqrt(variance) if variance > 0 else 1.0)
+
+    def encode(self, codes: np.ndarray) -> np.ndarray:
+        """Return standardised indicators, zeros where the cell is missing."""
+        seen = np.flatnonzero(~np.isnan(codes))
+        indicators = np.zeros((len(codes), self.width), codes.dtype)
+        if self.width:
+            positions = self.position[codes[seen].astype(int)]
+            scaled = -self.centre / self.scale
+            indicators[seen] = scaled
+            if self.width == 1:
+                seen, positions = seen[positions == 1], 0
+            indicators[seen, positions] = ((1 - self.centre) / self.scale)[positions]
+        return indicators
+
+    def decode(
+        self, indicators: np.ndarray, generator: np.random.Generator | None
+    ) -> np.ndarray:
+        """Return codes by probabilities or standardised indicators."""
+        if not len(self.position):
+            return np.full(len(indicators), np.nan)
+        chances = indicators * self.scale + self.centre
+        if self.width == 1:
+            chances = np.concatenate([1 - chances, chances], axis=1)
+        elif self.width == 0:
+            chances = np.ones((len(indicators), 1))
+        if generator is None:
+            return (chances[:, self.position] * self.share).argmax(axis=1)
+        position = chances.argmax(axis=1)
+        codes = np.empty(len(position))
+        for shared in np.unique(position):
+            levels = np.flatnonzero(self.position == shared)
+            rows = np.flatnonzero(position == shared)
+            codes[rows] = generator.choice(levels, len(rows), p=self.share[levels])
+        return codes
+
+    def log_chance(self, codes: np.ndarray, chances: np.ndarray) -> np.ndarray:
+        """Log of the chance of each cell's level, zero where it is missing."""
+        seen = ~np.isnan(codes)
+        result = np.zeros(len(codes))
+        result[seen] = np.log(chances[codes[seen].astype(int)])
+        return result

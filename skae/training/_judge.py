@@ -1,0 +1,47 @@
+"""The best weights seen, the start included."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from .._statistics import exceed_their_error
+from ._rows import Rows
+from ._weights import Weights
+
+
+class Best:
+    """The best weights seen so far by the validation rows, the start included."""
+
+    def __init__(self, weights: Weights, rows: Rows, losses: Tensor) -> None:
+        self.weights = weights
+        self.rows = rows
+        self.start_losses = self.losses = losses
+        self.start = self.snapshot = weights.snapshot()
+        self.start_loss = self.loss = float(rows.mean(losses))
+        self.epoch = 0
+
+    def update(self, epoch: int, losses: Tensor) -> float:
+        """Remember the weights in place if they are better; return their loss."""
+        loss = float(self.rows.mean(losses))
+        if loss < self.loss or (math.isfinite(loss) and not math.isfinite(self.loss)):
+            self.losses, self.loss, self.epoch = losses, loss, epoch
+            self.snapshot = self.weights.snapshot()
+        return loss
+
+    def restore(self, *, prefer_start: bool) -> None:
+        """Put the best weights in place.
+
+        With `prefer_start` the start stays unless the gain over it exceeds its own
+        standard error, by Student's t where there are few rows.
+        """
+        if prefer_start and math.isfinite(self.start_loss) and not self._beats_start():
+            self.snapshot, self.loss, self.epoch = self.start, self.start_loss, 0
+        self.weights.load(self.snapshot)
+
+    def _beats_start(self) -> bool:
+        gains = (self.start_losses - self.losses).double()
+        if self.rows.weight is not None:
+            gains = gains * self.rows.weight[self.rows.index].double()
+        return exceed_their_error(gains.cpu().numpy())

@@ -1,0 +1,238 @@
+"""One training loop for every model: batches, steps, validation, best weights, stop.
+
+Everything is counted in gradient steps where patience is meant: on a table of a few
+hundred rows an epoch is one step or two.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ._judge import Best
+from ._rows import Cells, Rows
+from ._solvers import LBFGS, LEARNING_RATES, Cycle, GradientSolver
+from ._weights import Weights
+
+STEPS_PER_CHECK = 50
+ROWS_PER_JUDGE = 4  # rows trained on per row judged: judging stays below a tenth
+PATIENCE_STEPS = 400
+RESTARTS = 5
+BATCH_ROWS = 128
+DEFAULT_STEPS = 3000
+FEWEST_EPOCHS = 5
+Number = TypeVar("Number", int, float)
+
+
+class Objective(Protocol):
+    """What a model minimises. Losses come row by row, to be weighted and averaged."""
+
+    generator: torch.Generator
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    def begin_epoch(self, epoch: int, rate: float) -> None: ...
+
+    def training_loss(self, cells: Cells) -> Tensor: ...
+
+    def validation_loss(self, cells: Cells) -> Tensor: ...
+
+
+@dataclass
+class History:
+    """What happened in training.
+
+    The validation curve has one value per epoch, the latest one measured by then.
+    """
+
+    start_loss: float
+    best_loss: float
+    best_epoch: int = 0
+    loss_curve: list[float] = field(default_factory=list)
+    validation_curve: list[float] = field(default_factory=list)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the training loss became infinite or NaN and did not recover."""
+        return bool(self.loss_curve) and not math.isfinite(self.loss_curve[-1])
+
+
+class Report(Protocol):
+    """Who is told how training goes."""
+
+    def begin(self, max_epochs: int) -> None: ...
+
+    def epoch(self, epoch: int, history: History) -> bool:
+        """Return whether to stop here."""
+
+    def end(self, history: History) -> None: ...
+
+
+class Training:
+    """A run of gradient descent that leaves the best weights seen in the module.
+
+    Parameters
+    ----------
+    objective : Objective
+    rows, validation : Rows
+        What the gradient sees, and what decides which weights are best.
+    penalised : list of nn.Parameter
+        Weights under weight decay and the L1 penalty.
+    report : Report
+    prefer_start : bool
+        Keep the start unless training improves on it significantly.
+    solver, learning_rate, momentum, weight_decay, l1_penalty, batch_size, max_iter, \
+    tol, n_iter_no_change, early_stopping
+        As in the estimators, "auto" included.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        rows: Rows,
+        validation: Rows,
+        penalised: list[nn.Parameter],
+        report: Report,
+        *,
+        prefer_start: bool,
+        solver: str,
+        learning_rate: float | str,
+        momentum: float,
+        weight_decay: float,
+        l1_penalty: float,
+        batch_size: int | str,
+        max_iter: int | str,
+        tol: float,
+        n_iter_no_change: int | str,
+        early_stopping: bool,
+    ) -> None:
+        self.objective = objective
+        self.rows = rows
+        self.validation = validation
+        self.report = report
+        self.prefer_start = prefer_start
+        self.batch_size = _resolve(batch_size, BATCH_ROWS)
+        n_batches = math.ceil(len(rows) / self.batch_size)
+        steps_per_epoch = 1 if solver == "lbfgs" else n_batches
+        enough = max(FEWEST_EPOCHS, math.ceil(DEFAULT_STEPS / steps_per_epoch))
+        patient = math.ceil(PATIENCE_STEPS / steps_per_epoch)
+        self.cycle = Cycle(_resolve(max_iter, enough), steps_per_epoch)
+        self.check_epochs = max(
+            math.ceil(STEPS_PER_CHECK / steps_per_epoch),
+            math.ceil(ROWS_PER_JUDGE * len(validation) / len(rows)),
+        )
+        self.patience = math.inf
+        if early_stopping:
+            self.patience = _resolve(n_iter_no_change, patient)
+        self.tol = tol
+        self.learning_rate = _resolve(learning_rate, LEARNING_RATES[solver])
+        self.weights = Weights(objective.module, penalised)
+        self.solver_name = solver
+        self.options = {
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "l1_penalty": l1_penalty,
+        }
+        self.solver = self._make_solver()
+
+    def run(self) -> History:
+        self._begin()
+        while self.epoch < self.cycle.last_epoch and self.restarts <= RESTARTS:
+            loss = self._run_epoch()
+            if not math.isfinite(loss):
+                self._restart()
+            due = self.epoch - self.checked_at >= self.check_epochs
+            if due or self.epoch == self.cycle.last_epoch:
+                self._check()
+            self.history.loss_curve.append(loss)
+            self.history.validation_curve.append(self.validation_loss)
+            if self.report.epoch(self.epoch, self.history):
+                self._check()
+                break
+            if self._is_tired() and not self._winds_down():
+                break
+        return self._finish()
+
+    def _begin(self) -> None:
+        self.best = Best(self.weights, self.validation, self._validation_losses())
+        self.history = History(start_loss=self.best.loss, best_loss=self.best.loss)
+        self.validation_loss = self.reference = self.best.loss
+        self.epoch = self.checked_at = self.improved_at = self.restarts = 0
+        self.report.begin(self.cycle.last_epoch)
+
+    def _run_epoch(self) -> float:
+        first_step = self.epoch * self.cycle.steps_per_epoch
+        self.objective.begin_epoch(self.epoch, self.cycle.rate(first_step))
+        self.objective.module.train()
+        batches = self.rows.batches(self.batch_size, self.objective.generator)
+        loss = self.solver.epoch(batches, self._loss, self.cycle.rates(self.epoch))
+        self.epoch += 1
+        return loss
+
+    def _loss(self, batch: Rows) -> Tensor:
+        return batch.mean(self.objective.training_loss(batch.values()))
+
+    def _restart(self) -> None:
+        """Go back to the best weights with a tenth of the learning rate."""
+        self.restarts += 1
+        self.weights.restart_from(self.best.snapshot)
+        self.learning_rate /= 10
+        self.solver = self._make_solver()
+
+    def _check(self) -> None:
+        """Measure the validation loss, of the averaged weights where there are such."""
+        averaged = self.weights.averaged() if self.solver.has_rate else nullcontext()
+        with averaged:
+            losses = self._validation_losses()
+            self.validation_loss = self.best.update(self.epoch, losses)
+        self.checked_at = self.epoch
+        if not self.best.loss >= self.reference - self.tol:
+            self.reference, self.improved_at = self.best.loss, self.epoch
+
+    def _validation_losses(self) -> Tensor:
+        self.objective.module.eval()
+        with torch.no_grad():
+            return self.validation.evaluate(self.objective.validation_loss)
+
+    def _is_tired(self) -> bool:
+        just_checked = self.epoch == self.checked_at
+        return just_checked and self.epoch - self.improved_at >= self.patience
+
+    def _winds_down(self) -> bool:
+        """Let the learning rate fall from the best weights; False if there is none."""
+        if self.solver.has_rate and not self.cycle.falls_in(self.epoch):
+            self.weights.restart_from(self.best.snapshot)
+            self.cycle.fall_from(self.epoch)
+        return self.solver.has_rate
+
+    def _finish(self) -> History:
+        self.best.restore(prefer_start=self.prefer_start)
+        self.history.best_loss = self.best.loss
+        self.history.best_epoch = self.best.epoch
+        self.objective.module.eval()
+        self.report.end(self.history)
+        return self.history
+
+    def _make_solver(self) -> GradientSolver | LBFGS:
+        if self.solver_name == "lbfgs":
+            return LBFGS(
+                self.weights,
+                self.objective.generator,
+                self.learning_rate,
+                weight_decay=self.options["weight_decay"],
+                l1_penalty=self.options["l1_penalty"],
+            )
+        return GradientSolver(
+            self.weights, self.solver_name, self.learning_rate, **self.options
+        )
+
+
+def _resolve(value: Number | str, default: Number) -> Number:
+    """Return a parameter's value, or the default that "auto" stands for."""
+    return default if isinstance(value, str) else value

@@ -1,0 +1,87 @@
+"""Rows on the device, in batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+EVALUATION_ROWS = 4096
+
+
+# A tensor, or several with a row each: what they mean is the objective's.
+Cells: TypeAlias = Any
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a table on the device, without a copy of them."""
+
+    cells: Cells
+    index: Tensor
+    weight: Tensor | None = None
+
+    @classmethod
+    def all_of(cls, cells: Cells, weight: Tensor | None = None) -> Rows:
+        return cls(cells, torch.arange(len(cells), device=cells.device), weight)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def first(self, n_rows: int) -> Cells:
+        """Return the values of up to `n_rows` rows."""
+        return self.cells.index_select(0, self.index[:n_rows])
+
+    def spread(self, n_rows: int) -> tuple[Cells, Tensor]:
+        """Return up to `n_rows` of the table's rows, evenly spaced, and their weights.
+
+        Rows of the other part of a split are among them.
+        """
+        n_cells = len(self.cells)
+        places = np.linspace(0, n_cells - 1, min(n_rows, n_cells)).round().astype(int)
+        index = torch.from_numpy(places).to(self.index.device)
+        cells = self.cells.index_select(0, index)
+        if self.weight is None:
+            return cells, torch.ones_like(cells.values[:, 0])
+        return cells, self.weight[index]
+
+    def drawn(self, n_rows: int, seed: int) -> Cells:
+        """Return up to `n_rows` rows, drawn by their weights where they have such."""
+        if self.weight is None:
+            return self.first(n_rows)
+        chances = self.weight[self.index].double().cpu().numpy()
+        generator = np.random.default_rng(seed)
+        chosen = generator.choice(
+            len(self), min(n_rows, len(self)), p=chances / chances.sum()
+        )
+        index = torch.from_numpy(chosen).to(self.index.device)
+        return self.cells.index_select(0, self.index[index])
+
+    def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Rows]:
+        """Cut the rows, shuffled, into batches of equal size up to `batch_size`."""
+        n_batches = math.ceil(len(self) / batch_size)
+        if n_batches == 1:
+            yield self
+            return
+        order = torch.randperm(len(self), generator=generator, device=self.index.device)
+        for part in self.index[order].tensor_split(n_batches):
+            yield Rows(self.cells, part, self.weight)
+
+    def values(self) -> Cells:
+        return self.cells.index_select(0, self.index)
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """Average losses of these rows. Weights have a mean of one over the table."""
+        if self.weight is None:
+            return losses.mean()
+        return (losses * self.weight[self.index]).mean()
+
+    def evaluate(self, loss: Callable[[Cells], Tensor]) -> Tensor:
+        """Compute the losses of all rows, a chunk at a time."""
+        parts = self.index.split(EVALUATION_ROWS)
+        return torch.cat([loss(self.cells.index_select(0, part)) for part in parts])
