@@ -7,22 +7,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from ._base import SUMMARY_ROWS, BaseAutoencoder
-from ._schema import UNIT_INTERVAL, Block
-from ._torch import numpy_generator, to_numpy, to_tensor
-from .model._residuals import Residuals, fit_mixture
+from ._base import BaseAutoencoder
+from ._schema import KINDS, Encoded, Kind
+from .model._reconstruction import ReconstructionDensity
 from .network._autoencoders import Autoencoder
-from .network._build import Architecture, around_linear_model
-from .network._cells import Cells
+from .network._design import Design
 from .network._layers import ModuleFactory
-from .network._losses import LOSSES, SquaredErrorOfBinary, SquaredErrorOfLevels
+from .network._losses import LOSSES
 from .network._objectives import Reconstruction
-from .network._outputs import Output, assemble, mean_of_seen
 from .table._summaries import mean_and_deviation
+from .training._folds import Split
 from .training._rows import Rows
 
 DEFAULT_NOISE = 0.2  # of a standard deviation, falling to none
@@ -284,7 +282,8 @@ class AutoencoderTransformer(BaseAutoencoder):
             Minus the mean squared error over the row's seen cells, in scaled units; 0
             where none is seen.
         """
-        return self._map_table(X, _negative_error)
+        check_is_fitted(self)
+        return self._of_rows(self._read(X), lambda rows, of: -self._errors(of))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the share of the variance that the reconstruction explains (R²).
@@ -305,67 +304,28 @@ class AutoencoderTransformer(BaseAutoencoder):
             reconstructed exactly.
         """
         check_is_fitted(self)
-        encoded, seen = self._encoder.encode(self._read(X))
-        n_seen = len(self._encoder.order_)
-        if seen is not None:
-            encoded[~self._encoder.columns_of(seen)] = np.nan
-            n_seen = seen.sum(axis=1)
-        error = -(self.score_samples(X).astype(np.float64) * n_seen).sum()
-        _, deviation = mean_and_deviation(encoded)
-        variance = (~np.isnan(encoded)).sum(axis=0) @ deviation**2
+        encoded = self._table.encode(self._read(X))
+        matrix = np.where(encoded.cells_seen, encoded.matrix, np.nan)
+        chunks = gen_batches(len(encoded), self._model.chunk_rows)
+        errors = [self._model.cell_errors(encoded.take(part)) for part in chunks]
+        _, deviation = mean_and_deviation(matrix)
+        variance = encoded.cells_seen.sum(axis=0) @ deviation**2
+        error = np.concatenate(errors).sum(dtype=np.float64)
         if variance == 0:
             return float(error == 0)
         return float(1 - error / variance)
 
-    def _numeric_kinds(self) -> dict[int | str, str]:
-        return {"": self.loss}
+    def _errors(self, encoded: Encoded) -> np.ndarray:
+        """Mean squared error over the seen cells of each row."""
+        errors = self._model.cell_errors(encoded)
+        n_seen = errors.shape[1] if encoded.seen is None else encoded.seen.sum(axis=1)
+        return errors.sum(axis=1) / np.maximum(n_seen, 1)
 
-    def _scaling_of(self, kind: str) -> str | None:
-        if self.scaling != "auto":
-            return self.scaling
-        return "minmax" if kind in UNIT_INTERVAL else "standard"
+    def _kinds(self) -> tuple[Kind, dict[int | str, Kind]]:
+        return KINDS[self.loss], {}
 
-    def _design(
-        self, blocks: tuple[Block, ...], incomplete: tuple[int, ...]
-    ) -> Architecture:
-        return Architecture.of(self, blocks, incomplete, loss=self.loss)
-
-    def _build(self, generator: torch.Generator) -> Autoencoder:
-        design, start = self._fitted_architecture, self._principal
-        n_columns, n_codes = design.n_columns, design.n_components
-        encoder = design.network(design.n_inputs, n_codes, generator, encodes=True)
-        decoder = design.network(n_codes, n_columns, generator, encodes=False)
-        loss = assemble(design.blocks, self._make_loss)
-        if design.linear_path:
-            components = torch.from_numpy(start.components)
-            encoder, decoder = around_linear_model(
-                encoder,
-                decoder,
-                loss,
-                mean=torch.from_numpy(start.mean),
-                projection=components,
-                loadings=components.T,
-                column_scales=torch.from_numpy(start.column_scales),
-                code_scales=torch.from_numpy(start.code_scales()),
-                n_flags=len(design.incomplete),
-            )
-        return Autoencoder(
-            encoder,
-            decoder,
-            loss,
-            design.widths,
-            design.incomplete,
-            n_components=n_codes,
-        )
-
-    def _make_loss(self, block: Block, columns: slice) -> Output:
-        if block.kind in LOSSES:
-            return LOSSES[block.kind]()
-        centre = torch.from_numpy(self._encoder.centre_[columns])
-        scale = torch.from_numpy(self._encoder.scale_[columns])
-        if block.kind == "binary":
-            return SquaredErrorOfBinary(centre, scale)
-        return SquaredErrorOfLevels(block.widths, centre, scale)
+    def _design(self, parts: dict[str, Any]) -> Design:
+        return Design(**parts)
 
     def _objective(
         self, module: Autoencoder, rows: Rows, generator: torch.Generator
@@ -383,58 +343,8 @@ class AutoencoderTransformer(BaseAutoencoder):
             sparsity=self.sparsity,
         )
 
-    def _summarise(
-        self, module: Autoencoder, rows: Rows, judges: Rows, seed: int
-    ) -> None:
-        """Learn the density of the codes, and of what the reconstruction leaves."""
-        with torch.no_grad():
-            cells = rows.drawn(SUMMARY_ROWS, seed)
-            latent = module.latent(cells)
-            codes = to_numpy(latent).astype(np.float64)
-            reconstructed = to_numpy(module.decoded(latent))
-            errors = to_numpy(module.squared_errors(cells)).astype(np.float64)
-        n_seen = len(cells) if cells.seen is None else to_numpy(cells.seen).sum(axis=0)
-        noise = np.sqrt(errors.sum(axis=0) / np.maximum(n_seen, 1))
-        # Of numbers alone: levels are drawn from their probabilities.
-        n_numbers = len(self._encoder.numeric_)
-        noise[n_numbers:] = 0
-        if self.loss in UNIT_INTERVAL:
-            noise[:] = 0
-        self._noise = self._encoder.columns_of(noise)
-        density = fit_mixture(codes, seed)
-        residuals = to_numpy(cells.values) - reconstructed
-        residuals = residuals[:, :n_numbers].astype(np.float64)
-        if cells.seen is not None:
-            drawn = np.random.default_rng(seed).normal(size=residuals.shape)
-            seen = to_numpy(cells.seen)[:, :n_numbers] > 0
-            residuals = np.where(seen, residuals, drawn * noise[:n_numbers])
-        self._residuals = Residuals.learn(
-            density, codes, residuals * (noise[:n_numbers] > 0)
-        )
-
-    def _draw_codes(
-        self, module: Autoencoder, n_samples: int, generator: torch.Generator
-    ) -> Tensor:
-        like = next(module.parameters())
-        codes = self._residuals.codes.sample(n_samples, numpy_generator(generator))
-        return to_tensor(codes, like.device, like.dtype)
-
-    def _draw_rows(
-        self, module: Autoencoder, codes: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        rows = module.loss.sample(module.decoder(codes), generator)
-        left = self._residuals.draw(
-            to_numpy(codes).astype(np.float64), numpy_generator(generator)
-        )
-        numbers = rows[..., : left.shape[1]]
-        numbers += to_tensor(left, rows.device, rows.dtype)
-        return rows
-
-    def _log_chance(self, module: Autoencoder, codes: Tensor, cells: Cells) -> Tensor:
-        noise = codes.new_tensor(self._noise)
-        log_chances = module.loss.log_chance(module.decoder(codes), cells.values, noise)
-        return torch.where(cells.seen > 0, log_chances, 0.0).sum(dim=-1)
-
-
-def _negative_error(module: Autoencoder, cells: Cells) -> Tensor:
-    return -mean_of_seen(module.squared_errors(cells), cells.seen)
+    def _make_density(
+        self, encoded: Encoded, split: Split, seed: int
+    ) -> ReconstructionDensity:
+        some = encoded.take(split.training)
+        return ReconstructionDensity.learn(self._model, some, seed)

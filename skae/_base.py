@@ -1,11 +1,12 @@
-"""What both transformers are: fit, transform and back, score, tags, fitted state."""
+"""What both transformers are: fit, transform and back, sample, tags, fitted state."""
 
 from __future__ import annotations
 
-import copy
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -19,6 +20,7 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import Tags, check_array, gen_batches
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
@@ -27,42 +29,43 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
-from torch import Tensor
 
 from ._progress import Progress
-from ._schema import Block
-from ._torch import (
-    derive_seeds,
-    fallback_device,
-    make_generator,
-    resolve_device,
-    seeded_globally,
-    to_numpy,
-    to_tensor,
-    widest_dtype,
-)
-from .model._conditional import PROPOSALS, codes_given
-from .model._holes import principal_components_of
-from .network._autoencoders import Autoencoder
-from .network._build import Architecture, network_weights
-from .network._cells import Cells
+from ._schema import Encoded, Kind
+from ._torch import derive_seeds, make_generator, resolve_device, to_numpy, to_tensor
+from .model._conditional import Density
+from .model._holes import principal_components_of, width_explaining
+from .model._model import Model
+from .network._autoencoders import Autoencoder, network_weights
+from .network._design import Design, hidden_widths
 from .network._layers import ACTIVATIONS, seed_dropout
 from .table._distinct import canonical_rows
 from .table._frames import TableReader, as_frame, explain_text, to_container
-from .table._margins import Margins
-from .table._matrix import TableEncoder
-from .training._folds import split_rows
-from .training._loop import History, Objective, Training
+from .table._table import Table
+from .training._folds import Split
+from .training._loop import History, Objective, Settings, Training
 from .training._rows import Rows
 from .training._solvers import LEARNING_RATES
 
 FLOATS = [np.float64, np.float32]
 AUTO = StrOptions({"auto"})
 DEFAULT_SHARE = 0.9  # of the variance, that n_components="auto" explains linearly
-WIDEST_WITH_HOLES = 50  # components of a spectrum that is learned by EM
-FEWEST_DRAWN, MOST_DRAWN = 1_000, 5_000  # rows that show what the model draws
-MARGIN_ROWS = 20_000  # rows that the margins of a table are read from
+MARGIN_DRAWS = 5_000  # rows that show how what the model draws is spread
 SUMMARY_ROWS = 5_000  # training rows that a fitted summary is computed from
+GIVEN_POINTS = 10_000  # points of importance sampling for one row of given values
+REFERENCE_ROWS = 100
+LARGEST_RARITY = 10_000  # how many times less likely than usual given values may be
+LEAST_DRAWS = 20  # effective number of draws below which given values are too rare
+TOO_RARE = (
+    "got values in given that are too rare together: they are {:.1g} times less likely "
+    "than what the model draws in these columns, so that rows drawn around them could "
+    "not be trusted. Give fewer columns, or values nearer to those of the table."
+)
+DIVERGED = (
+    "The training loss became infinite or NaN and did not recover. The best weights "
+    "seen before are kept. Lower learning_rate, or look for extreme values in the "
+    "table."
+)
 
 
 class BaseAutoencoder(
@@ -71,7 +74,7 @@ class BaseAutoencoder(
     CallbackSupportMixin,
     BaseEstimator,
 ):
-    """Base of the transformers: all but the model, its objective and its scores."""
+    """Base of the transformers: all but the model, its objective and its density."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [
@@ -106,7 +109,12 @@ class BaseAutoencoder(
         "device": [str, torch.device],
         "verbose": ["verbose"],
     }
+    # How "auto" scales numbers of any sign where the table has columns of levels too.
+    _scaling_beside_levels: ClassVar[str] = "standard"
 
+    _model: Model
+    _table: Table
+    _density: Density
     loss_curve_: np.ndarray
     validation_curve_: np.ndarray
 
@@ -144,48 +152,32 @@ class BaseAutoencoder(
         """
         with _all_or_nothing(self):
             device = resolve_device(self.device)
-            seeds = derive_seeds(
-                self.random_state, "split", "weights", "training", "summary"
-            )
-            table, weight, table_val = self._check_input(X, sample_weight, X_val)
-            table, weight = canonical_rows(table, weight)
-            self._fit_encoder(table, weight)
-            with self._users_randomness(seeds["weights"], device):
-                start = self._start(seeds["weights"])
-                module = copy.deepcopy(start).to(device, torch.float32)
-                rows, judges = self._rows(
-                    table, weight, table_val, device, seeds["split"]
-                )
-                objective = self._objective(
-                    module, rows, make_generator(seeds["training"], device)
-                )
-                history = self._train(objective, rows, judges, Progress(self, X, y))
-            self._rank_components(module, rows, trained=history.best_epoch > 0)
-            self._keep(module if history.best_epoch else start, history, device)
-            self._summarise(module, rows, judges, seeds["summary"])
-            self._remember_holes(module, rows, seeds["summary"])
-            self._learn_margins(table, weight, seeds["summary"])
+            names = ("split", "weights", "training", "summary")
+            seeds = derive_seeds(self.random_state, *names)
+            rows, weight, n_val = self._learn_table(X, sample_weight, X_val)
+            encoded = self._table.encode(rows, weight)
+            self._table.check(rows, encoded)
+            n_rows = len(encoded) - n_val
+            split = Split.of(n_rows, n_val, self.validation_fraction, seeds["split"])
+            training = encoded.take(slice(n_rows))
+            design = self._complete_design(training)
+            with design.users_randomness(seeds["weights"], device):
+                self._start(design, training, seeds["weights"], device)
+                history = self._train(encoded, split, seeds["training"], X, y)
+            self._keep(history)
+            self._density = self._make_density(encoded, split, seeds["summary"])
+            self._remember_holes(encoded.take(split.training), seeds["summary"])
         return self
 
     # ------------------------------------------------------- what a subclass says
 
     @abstractmethod
-    def _numeric_kinds(self) -> dict[int | str, str]:
-        """Say what kind of numbers columns hold; "" is for those not named."""
+    def _kinds(self) -> tuple[Kind, dict[int | str, Kind]]:
+        """Say what kind numbers are: in general, and in columns that are named."""
 
     @abstractmethod
-    def _scaling_of(self, kind: str) -> str | None:
-        """Return how columns of a kind are brought to one scale."""
-
-    @abstractmethod
-    def _design(
-        self, blocks: tuple[Block, ...], incomplete: tuple[int, ...]
-    ) -> Architecture:
-        """Collect what the networks are made of."""
-
-    @abstractmethod
-    def _build(self, generator: torch.Generator) -> Autoencoder:
-        """Make the model at its start, in double precision on the CPU."""
+    def _design(self, parts: dict[str, Any]) -> Design:
+        """Complete what the networks are made of."""
 
     @abstractmethod
     def _objective(
@@ -194,322 +186,194 @@ class BaseAutoencoder(
         """Make what training minimises."""
 
     @abstractmethod
-    def _summarise(self, module: Any, rows: Rows, judges: Rows, seed: int) -> None:
-        """Set the fitted attributes that are computed from the trained model."""
-
-    @abstractmethod
-    def _draw_codes(
-        self, module: Any, n_samples: int, generator: torch.Generator
-    ) -> Tensor:
-        """Draw new codes."""
-
-    @abstractmethod
-    def _draw_rows(
-        self, module: Any, codes: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """Draw the scaled row of each code."""
-
-    @abstractmethod
-    def _log_chance(self, module: Any, codes: Tensor, cells: Cells) -> Tensor:
-        """Log-density of one row's seen cells given each code."""
+    def _make_density(self, encoded: Encoded, split: Split, seed: int) -> Density:
+        """Make the density of rows; set what else is learned from a trained model."""
 
     # ------------------------------------------------------------- steps of fit
 
-    def _check_input(
+    def _learn_table(
         self, X: Any, sample_weight: Any, X_val: Any
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    ) -> tuple[np.ndarray, np.ndarray | None, int]:
+        """Read rows, those to validate on after the others, and learn their table."""
         continues = self._continues()
         if not continues:
-            self._reader = TableReader(self.categorical_features).fit(X)
-        table = self._read(X, reset=not continues, ensure_min_samples=2)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(
-                sample_weight, table, dtype=np.float64, ensure_non_negative=True
+            frames = TableReader(self.categorical_features).fit(X)
+            self._table = Table(frames)
+        rows = self._read(X, reset=not continues, ensure_min_samples=2)
+        weight = self._check_weight(sample_weight, rows)
+        if not continues:
+            self._table.frames.remember(X, rows, weight)
+        rows, weight = canonical_rows(rows, weight)
+        if not continues:
+            default, named = self._kinds()
+            kinds = self._table.kinds(named, default)
+            beside = self._scaling_beside_levels if self._table.has_levels else None
+            of_reals = beside or "standard"
+            scalings = [kind.scaling(self.scaling, of_reals) for kind in kinds]
+            self._table.learn(rows, weight, kinds, scalings)
+        if X_val is None:
+            return rows, weight, 0
+        rows_val = self._read(X_val)
+        if weight is not None:
+            weight = np.concatenate([weight, np.ones(len(rows_val))])
+        return np.concatenate([rows, rows_val]), weight, len(rows_val)
+
+    def _check_weight(self, sample_weight: Any, rows: np.ndarray) -> np.ndarray | None:
+        if sample_weight is None:
+            return None
+        weight = _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+        )
+        if (n_weighted := np.count_nonzero(weight)) < 2:
+            raise ValueError(
+                f"got {n_weighted} row with a sample_weight above zero, but "
+                "expected at least 2."
             )
-            if (n_weighted := np.count_nonzero(sample_weight)) < 2:
-                raise ValueError(
-                    f"got {n_weighted} row with a sample_weight above zero, but "
-                    "expected at least 2."
-                )
-            if not continues:
-                self._reader.keep_levels(table, sample_weight > 0)
-        if not continues and self._reader.is_typed(X, table):
-            self._reader.remember_dtypes(X, table)
-        return table, sample_weight, None if X_val is None else self._read(X_val)
+        return weight
 
     def _read(self, X: Any, *, reset: bool = False, **checks: Any) -> np.ndarray:
         """Validate a table; return its numbers and level codes, NaN where missing."""
-        reader = self._reader
+        frames = self._table.frames
         checks |= {"dtype": FLOATS, "ensure_all_finite": "allow-nan"}
-        if as_frame(X) is None and reader.is_numeric:
+        if as_frame(X) is None and frames.is_numeric:
             with explain_text():
                 return validate_data(self, X, reset=reset, **checks)
         validate_data(self, X, reset=reset, skip_check_array=True)
-        reader.check_dtypes(X)
-        if reader.is_numeric:
+        frames.check_dtypes(X)
+        if frames.is_numeric:
             return validate_data(self, X, reset=reset, **checks)
         if reset:
-            reader.learn_levels(X)
-        return check_array(reader.read(X), **checks)
+            frames.learn_levels(X)
+        return check_array(frames.read(X), **checks)
 
     def _continues(self) -> bool:
-        return bool(self.warm_start) and hasattr(self, "_weights")
+        return bool(self.warm_start) and hasattr(self, "_model")
 
-    def _fit_encoder(self, table: np.ndarray, weight: np.ndarray | None) -> None:
-        """Learn how the table is encoded, and the linear model of what comes out."""
-        if not self._continues():
-            kinds = self._kinds()
-            scalings = [self._scaling_of(kind) for kind in kinds]
-            self._encoder = TableEncoder(kinds, scalings).fit(table, weight)
-        encoded, seen = self._encoder.encode(table)
-        self._encoder.check_range(table, encoded)
-        if self._continues():
-            self._check_design()
-            return
-        incomplete: tuple[int, ...] = ()
-        if seen is not None:
-            incomplete = tuple(np.flatnonzero(~seen.all(axis=0)).tolist())
-        known = None if seen is None else self._encoder.columns_of(seen)
-        self.n_components_ = self._width(encoded, known, weight)
-        self._fitted_architecture = self._design(self._encoder.blocks_, incomplete)
-        self._principal = principal_components_of(
-            encoded, known, self.n_components_, weight
+    def _complete_design(self, encoded: Encoded) -> Design:
+        """Say what the networks are made of."""
+        continues = self._continues()
+        if not continues or isinstance(self.n_components, Integral):
+            self.n_components_ = self._width(encoded)
+        earlier = self._model.design.incomplete if continues else ()
+        return self._design(
+            {
+                "blocks": self._table.blocks,
+                "n_components": self.n_components_,
+                "hidden_layer_sizes": hidden_widths(self.hidden_layer_sizes),
+                "activation": self.activation,
+                "dropout": float(self.dropout),
+                "linear_path": bool(self.linear_path),
+                "encoder": self.encoder,
+                "decoder": self.decoder,
+                "incomplete": earlier if continues else encoded.incomplete,
+            }
         )
 
-    def _width(
-        self, encoded: np.ndarray, seen: np.ndarray | None, weight: np.ndarray | None
-    ) -> int:
+    def _start(
+        self, design: Design, encoded: Encoded, seed: int, device: torch.device
+    ) -> None:
+        """Make the model that training starts from: at PCA, or where it last ended."""
+        if self._continues():
+            self._model = self._model.going_on(design, device)
+            return
+        linear = principal_components_of(
+            encoded.matrix, encoded.columns_seen, design.n_components, encoded.weight
+        )
+        self._model = Model.start(design, linear, seed, device)
+
+    def _width(self, encoded: Encoded) -> int:
         """Return the width of the code: as given, or by the linear spectrum."""
         if isinstance(self.n_components, Integral):
             return int(self.n_components)
         share = DEFAULT_SHARE if self.n_components == "auto" else self.n_components
-        widest = min(encoded.shape)
-        if seen is not None:
-            widest = min(widest, WIDEST_WITH_HOLES)
-        spectrum = principal_components_of(encoded, seen, widest, weight)
-        total = (spectrum.column_scales**2).sum()
-        explained = spectrum.variances.cumsum()
-        return 1 + min(int(np.searchsorted(explained, share * total)), widest - 1)
-
-    def _check_design(self) -> None:
-        earlier = self._fitted_architecture
-        if isinstance(self.n_components, Integral):
-            self.n_components_ = int(self.n_components)
-        design = self._design(self._encoder.blocks_, earlier.incomplete)
-        if design != earlier:
-            raise ValueError(
-                "got warm_start=True, but expected the networks of the earlier fit:"
-                f" {design.differences(earlier)}."
-            )
-
-    def _kinds(self) -> list[str]:
-        """Name the kind of every column: categorical, or what its numbers are."""
-        wanted = self._numeric_kinds()
-        default = wanted.pop("")
-        names = list(getattr(self, "feature_names_in_", range(self.n_features_in_)))
-        kinds = [default] * self.n_features_in_
-        for column, kind in wanted.items():
-            if column not in names:
-                raise ValueError(
-                    f"got likelihood={wanted!r} with a column {column!r}, but expected "
-                    f"one of {names}."
-                )
-            feature = names.index(column)
-            if self._reader.categorical_[feature]:
-                raise ValueError(
-                    f"got likelihood={wanted!r} for the categorical column {column!r}, "
-                    "but expected columns of numbers."
-                )
-            kinds[feature] = kind
-        for feature in np.flatnonzero(self._reader.categorical_).tolist():
-            kinds[feature] = "categorical"
-        return kinds
-
-    def _start(self, seed: int) -> Autoencoder:
-        """Make the model that training starts from: at PCA, or where it last ended."""
-        if self._continues():
-            return self._rebuild()
-        return self._build(make_generator(seed, torch.device("cpu"))).double()
-
-    def _rows(
-        self,
-        table: np.ndarray,
-        weight: np.ndarray | None,
-        table_val: np.ndarray | None,
-        device: torch.device,
-        seed: int,
-    ) -> tuple[Rows, Rows]:
-        """Put the table on the device; return rows to learn from and rows to judge."""
-
-        def to_device(array: np.ndarray) -> Tensor:
-            return to_tensor(array, device, torch.float32)
-
-        cells = self._training_cells(table).map(to_device)
-        weights = None if weight is None else to_device(weight)
-        if table_val is None:
-            return split_rows(cells, weights, self.validation_fraction, seed)
-        judges = self._training_cells(table_val).map(to_device)
-        return Rows.all_of(cells, weights), Rows.all_of(judges)
-
-    def _cells(self, table: np.ndarray) -> Cells:
-        """Encode rows, and fill holes with what the linear model expects there."""
-        values, seen = self._encoder.encode(table)
-        if seen is None:
-            return Cells(values)
-        linear = self._principal.probabilistic()
-        known = linear.given(values, self._encoder.columns_of(seen))
-        log_variances = None
-        if self._fitted_architecture.linear_path:
-            log_variances = np.log(known.variances / linear.variances)
-        filled = known.filled.astype(values.dtype)
-        return Cells(filled, seen.astype(values.dtype), log_variances)
-
-    def _training_cells(self, table: np.ndarray) -> Cells:
-        """Encode rows with all that a loss of them needs."""
-        return self._cells(table)
+        return width_explaining(
+            share, encoded.matrix, encoded.columns_seen, encoded.weight
+        )
 
     def _train(
-        self, objective: Objective, rows: Rows, judges: Rows, progress: Progress
+        self, encoded: Encoded, split: Split, seed: int, X: Any, y: Any
     ) -> History:
-        seed_dropout(objective.module, objective.generator)
-        penalised = network_weights(objective.module)
+        """Descend from the start; keep the best weights, and the order of the code."""
+        device = self._model.device
+        module = self._model.new_module().to(device, torch.float32)
+        cells = self._model.anchored_cells(encoded)
+        cells = cells.map(lambda a: to_tensor(a, device, torch.float32))
+        rows, judges = split.rows(cells, encoded.weight)
+        objective = self._objective(module, rows, make_generator(seed, device))
+        seed_dropout(module, objective.generator)
         prefer_start = self.linear_path or self._continues()
-        return Training(
+        values = {f.name: getattr(self, f.name) for f in fields(Settings)}
+        history = Training(
             objective,
             rows,
             judges,
-            penalised,
-            progress,
-            prefer_start=prefer_start and self._are_held_out(judges, rows),
-            **{name: getattr(self, name) for name in TRAINING_PARAMETERS},
+            network_weights(module),
+            Progress(self, X, y),
+            prefer_start=prefer_start and split.is_held_out,
+            settings=Settings(**values),
         ).run()
-
-    def _are_held_out(self, judges: Rows, rows: Rows) -> bool:
-        """Tell whether the gradient never sees the rows that judge."""
-        return judges.cells is not rows.cells or bool(self.validation_fraction)
+        if history.diverged:
+            warnings.warn(DIVERGED, ConvergenceWarning, stacklevel=4)
+        order = self._rank_components(module, rows, trained=history.best_epoch > 0)
+        if history.best_epoch:
+            self._model = self._model.learned(module, order)
+        return history
 
     def _rank_components(
         self, module: Autoencoder, rows: Rows, *, trained: bool
-    ) -> None:
-        """Put the components that carry most first; share what they explain."""
+    ) -> np.ndarray:
+        """Order the components by what they carry; share what they explain."""
         cells, weight = rows.spread(SUMMARY_ROWS)
         with torch.no_grad():
-            importances = module.importances(cells, weight)
+            importances = to_numpy(module.importances(cells, weight))
             explained = max(float(module.explained(cells, weight)), 0.0)
-            if trained:
-                order = importances.argsort(descending=True, stable=True)
-                module.order.copy_(order)
-        carried = to_numpy(importances[module.order]).astype(np.float64)
+        order = self._model.order
+        if trained:
+            order = np.argsort(-importances, kind="stable")
+        carried = importances[order].astype(np.float64)
         self.explained_variance_ratio_ = explained * carried / (carried.sum() or 1.0)
+        return order
 
-    def _keep(self, best: Autoencoder, history: History, device: torch.device) -> None:
+    def _keep(self, history: History) -> None:
         """Set the fitted attributes that every model has."""
         curves = [history.loss_curve, history.validation_curve]
-        if self._continues():
+        if self._continues() and hasattr(self, "loss_curve_"):
             earlier = [self.loss_curve_, self.validation_curve_]
             curves = [[*a, *b] for a, b in zip(earlier, curves, strict=True)]
-        self._weights = {
-            name: to_numpy(tensor).copy() for name, tensor in best.state_dict().items()
-        }
-        self._device_name = str(device)
-        self._modules: dict[Any, Autoencoder] = {}
         self.loss_curve_, self.validation_curve_ = map(np.array, curves)
         self.n_iter_ = len(self.loss_curve_)
         self.best_iter_ = history.best_epoch
         self.best_loss_ = history.best_loss
         self.start_loss_ = history.start_loss
 
-    def _remember_holes(self, module: Any, rows: Rows, seed: int) -> None:
+    def _remember_holes(self, encoded: Encoded, seed: int) -> None:
         """Keep codes of training rows with their patterns of missing cells."""
+        self._summary_seed = seed
         self._holes: tuple[np.ndarray, np.ndarray] | None = None
-        if rows.cells.seen is None:
-            return
-        with torch.no_grad():
-            cells = rows.first(SUMMARY_ROWS)
-            codes = to_numpy(self._typical_codes(module, cells, seed))
-        holes = np.zeros((len(codes), self.n_features_in_), dtype=bool)
-        holes[:, self._encoder.order_] = to_numpy(cells.seen) == 0
-        self._holes = codes, holes
-
-    def _learn_margins(
-        self, table: np.ndarray, weight: np.ndarray | None, seed: int
-    ) -> None:
-        """Learn how the numbers that the model draws are spread, and those it should.
-
-        A network draws smooth margins; tables have spikes, edges and gaps.
-        """
-        n_rows = min(max(len(table), FEWEST_DRAWN), MOST_DRAWN)
-        _, drawn = self._draw(n_rows, None, seed)
-        decoded = self._encoder.decode(drawn, np.random.default_rng(seed))
-        numbers = self._encoder.numeric_
-        step = -(-len(table) // MARGIN_ROWS)
-        self._margins = Margins(
-            table[::step, numbers],
-            None if weight is None else weight[::step],
-            drawn[:, : len(numbers)],
-            decoded[:, numbers],
-        )
-
-    def _typical_codes(self, module: Any, cells: Cells, seed: int) -> Tensor:
-        """Return a code for each row that the model might have drawn it from."""
-        return module.latent(cells)
+        if encoded.seen is not None:
+            some = encoded.take(slice(SUMMARY_ROWS))
+            self._holes = self._model.codes(some), self._table.holes(some)
 
     # ------------------------------------------------------------ fitted models
-
-    def _rebuild(self) -> Autoencoder:
-        """Make the fitted model anew, in double precision on the CPU."""
-        cpu = torch.device("cpu")
-        with self._users_randomness(0, cpu):
-            module = self._build(make_generator(0, cpu)).double()
-        state = {name: torch.tensor(array) for name, array in self._weights.items()}
-        module.load_state_dict(state)
-        return module.eval()
-
-    def _users_randomness(
-        self, seed: int, device: torch.device
-    ) -> AbstractContextManager[None]:
-        """Make modules that the user brought repeatable; skae's own need no care."""
-        design = self._fitted_architecture
-        own = design.encoder is None and design.decoder is None
-        return nullcontext() if own else seeded_globally(seed, device)
-
-    def _module(self, dtype: torch.dtype) -> Autoencoder:
-        """Return the fitted model in a precision on the device, made once."""
-        device = self.device_
-        key = str(device), str(dtype)
-        if key not in self._modules:
-            with torch.inference_mode(False):
-                self._modules[key] = self._rebuild().to(device, dtype)
-        return self._modules[key]
 
     @property
     def device_(self) -> torch.device:
         """Device of the fitted model: where it was trained, or the CPU without it."""
         check_is_fitted(self)
-        return fallback_device(self._device_name)
+        return self._model.device
 
     @property
     def module_(self) -> Autoencoder:
         """The fitted torch network, between scaled columns, in single precision."""
         check_is_fitted(self)
-        return self._module(torch.float32)
+        return self._model.module(torch.float32)
 
     @property
     def _n_features_out(self) -> int:
-        return self._fitted_architecture.n_components
+        return self._model.design.n_components
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_weights")
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__().copy()
-        state.pop("_modules", None)  # torch modules are made anew from `_weights`
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if hasattr(self, "_weights"):
-            self._modules = {}
+        return hasattr(self, "_model")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -533,7 +397,8 @@ class BaseAutoencoder(
         codes : ndarray or dataframe of shape (n_samples, n_components)
             In single precision for float32 input, else in double.
         """
-        return self._map_table(X, _code)
+        check_is_fitted(self)
+        return self._of_rows(self._read(X), lambda rows, of: self._model.codes(of))
 
     def inverse_transform(self, X: Any) -> Any:
         """Decode codes to rows in the units of the table that was fitted.
@@ -562,7 +427,8 @@ class BaseAutoencoder(
                 f"got codes of shape {codes.shape}, but expected "
                 f"{self._n_features_out} columns, the n_components of the fit."
             )
-        rows = self._map(codes, _decode, finish=self._encoder.decode)
+        table, model = self._table, self._model
+        rows = self._by_chunks(codes, lambda part: table.decode(model.rows_of(part)))
         return self._as_table(rows, X)
 
     def reconstruction_error(self, X: Any) -> pd.DataFrame:
@@ -586,34 +452,77 @@ class BaseAutoencoder(
             fit.
         """
         check_is_fitted(self)
-        table = self._read(X)
-        errors = np.where(np.isnan(table), np.nan, 0.0)
-        columns = self._encoder.order_
-        if len(columns):
-            cells = self._map(table, _squared_errors, self._cells)
-            errors[:, columns] += cells
-        index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(errors, index=index, columns=self._column_names())
 
-    def impute(self, X: Any) -> Any:
-        """Fill the missing cells of a table with their reconstruction.
+        def errors(rows: np.ndarray, encoded: Encoded) -> np.ndarray:
+            return self._table.by_column(self._model.cell_errors(encoded), rows)
+
+        cells = self._of_rows(self._read(X), errors)
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(cells, index=index, columns=self._table.column_names)
+
+    def impute(
+        self,
+        X: Any,
+        *,
+        n_draws: int | None = None,
+        n_importance_samples: int = 100,
+        random_state: Any = None,
+    ) -> Any:
+        """Fill the missing cells of a table by what its seen cells tell of them.
+
+        What comes in is the mean of the density of rows given the seen cells, as
+        `sample(given=...)` draws from it: a missing number becomes its mean, which
+        minimises the squared error, and a missing level the most likely one. Codes are
+        weighted by importance [1]_.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             The table, with the columns of the fit; NaN, None and NA are missing.
+        n_draws : int, default=None
+            Number of tables to draw for multiple imputation [2]_: each has its missing
+            cells drawn at random, so that they vary as much as they are uncertain.
+        n_importance_samples : int, default=100
+            Codes per row, at least 1. The same points serve every row.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draws; without `n_draws` nothing is random.
 
         Returns
         -------
-        filled : array or dataframe of shape (n_samples, n_features)
+        filled : array or dataframe of shape (n_samples, n_features), or list of them
             The same table in the same container: seen cells are as they were, bit for
-            bit. A column that was all missing in the fit stays as it is.
+            bit. A column that was all missing in the fit stays as it is. With
+            `n_draws`, a list of so many tables.
+
+        References
+        ----------
+        .. [1] Mattei, P.-A. and Frellsen, J. (2019). MIWAE: Deep generative modelling
+           and imputation of incomplete data sets. ICML.
+        .. [2] Rubin, D. B. (1987). Multiple imputation for nonresponse in surveys.
+           Wiley.
         """
         check_is_fitted(self)
-        table = self._read(X)
-        holed = np.isnan(table).any(axis=1)
-        rows = self._reconstruct(table[holed]) if holed.any() else table[holed]
-        return self._fill(X, holed, rows)
+        density = self._density_at(n_importance_samples)
+        if n_draws is not None:
+            check_count("n_draws", n_draws)
+            self._match_margins()
+        rows = self._read(X)
+        holed = np.isnan(rows).any(axis=1)
+        seed = derive_seeds(random_state, "impute")["impute"]
+        generator = np.random.default_rng(seed)
+
+        def complete(_: np.ndarray, encoded: Encoded) -> np.ndarray:
+            known = density.given(encoded.matrix, encoded.cells_seen)
+            if n_draws is None:
+                return self._table.expected(*known.moments())[:, None]
+            drawn = known.draws(n_draws, generator)
+            return np.stack([self._table.realise(d, seed) for d in drawn], axis=1)
+
+        completed = np.empty((0, n_draws or 1, rows.shape[1]))
+        if holed.any():
+            completed = self._of_rows(rows[holed], complete)
+        tables = [self._table.fill(X, holed, c) for c in completed.swapaxes(0, 1)]
+        return tables[0] if n_draws is None else tables
 
     def sample(
         self,
@@ -659,138 +568,77 @@ class BaseAutoencoder(
         """
         check_is_fitted(self)
         check_count("n_samples", n_samples)
-        fixed = None if given is None else self._given_row(given)
         seed = derive_seeds(random_state, "sample")["sample"]
-        codes, encoded = self._draw(n_samples, fixed, seed)
-        rows = self._encoder.decode(encoded, np.random.default_rng(seed))
-        numbers = self._encoder.numeric_
-        rows[:, numbers] = self._margins.match(
-            encoded[:, : len(numbers)], rows[:, numbers]
-        )
-        rows = self._encoder.within_range(rows, whole=True)
-        if fixed is not None:
-            rows = np.where(np.isnan(fixed), rows, fixed)
+        generator = np.random.default_rng(seed)
+        self._match_margins()
+        fixed = self._table.given(given or {})
+        if given:
+            matrix = self._draw_given(fixed, n_samples, generator)
+        else:
+            matrix = self._density.sample(n_samples, generator)
+        rows = self._table.realise(matrix, seed)
+        rows = np.where(np.isnan(fixed), rows, fixed)
         if missing and self._holes is not None:
+            codes = self._model.codes(self._table.encode(rows))
             nearest = pairwise_distances_argmin(codes, self._holes[0])
             rows[self._holes[1][nearest]] = np.nan
         return self._as_table(rows)
 
     # ------------------------------------------------------------------- helpers
 
-    def _given_row(self, given: Mapping[Any, Any]) -> np.ndarray:
-        """Write given values as a row of numbers and level codes, NaN elsewhere."""
-        names = list(getattr(self, "feature_names_in_", range(self.n_features_in_)))
-        row = np.full((1, len(names)), np.nan)
-        for column, value in given.items():
-            if column not in names:
-                raise ValueError(
-                    f"got given={dict(given)!r} with a column {column!r}, but expected "
-                    f"one of {names}."
-                )
-            feature = names.index(column)
-            row[0, feature] = self._reader.code_of(feature, column, value)
-        return row
+    def _draw_given(
+        self, fixed: np.ndarray, n_samples: int, generator: np.random.Generator
+    ) -> np.ndarray:
+        """Draw rows of the matrix that have the seen cells of one row."""
+        encoded = self._table.encode(fixed)
+        seen = encoded.cells_seen
+        density = self._density.at(GIVEN_POINTS)
+        known = density.given(encoded.matrix, seen)
+        own = self._density.sample(REFERENCE_ROWS, generator)
+        typical = self._density.given(own, np.broadcast_to(seen, own.shape))
+        rarity = float(typical.log_density.mean() - known.log_density[0])
+        if rarity > np.log(LARGEST_RARITY) or known.effective_draws[0] < LEAST_DRAWS:
+            raise ValueError(TOO_RARE.format(min(np.exp(min(rarity, 700.0)), 1e300)))
+        return known.draws(n_samples, generator)[:, 0]
 
-    def _draw(
-        self, n_samples: int, fixed: np.ndarray | None, seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw codes and the encoded rows that they stand for."""
-        module = self._module(widest_dtype(np.dtype(np.float64), self.device_))
-        generator = make_generator(seed, self.device_)
-        with torch.no_grad():
-            if fixed is None:
-                codes = self._draw_codes(module, n_samples, generator)
-            else:
-                like = next(module.parameters())
-                cells = self._cells(fixed).map(
-                    lambda a: to_tensor(a, like.device, like.dtype)
-                )
-                codes = codes_given(self, module, cells, n_samples, generator)
-            rows = [
-                to_numpy(self._draw_rows(module, part, generator))
-                for part in codes.split(self._chunk_rows())
-            ]
-        return to_numpy(codes), np.concatenate(rows).astype(np.float64, copy=False)
-
-    def _propose(
-        self, module: Any, cells: Cells, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Draw codes, and the logarithms of their weights given one row's cells."""
-        codes = self._draw_codes(module, PROPOSALS, generator)
-        return codes, self._log_chance(module, codes, cells)
-
-    def _fill(self, X: Any, holed: np.ndarray, rows: np.ndarray) -> Any:
-        """Return `X` with the missing cells of some rows taken from completed ones."""
-        whole = np.full((len(holed), self.n_features_in_), np.nan)
-        whole[holed] = rows
-        return self._reader.fill(X, whole)
-
-    def _reconstruct(self, table: np.ndarray) -> np.ndarray:
-        """Return rows of the table as the model reconstructs them."""
-
-        def reconstruction(module: Autoencoder, cells: Cells) -> Tensor:
-            return module.reconstruction(module.code(cells))
-
-        rows = self._map(
-            table, reconstruction, self._cells, finish=self._encoder.decode
+    def _match_margins(self) -> None:
+        """Let the table learn, once, how the draws of the density are spread."""
+        seed = self._summary_seed
+        generator = np.random.default_rng(seed)
+        self._table.match_margins(
+            lambda: self._density.sample(MARGIN_DRAWS, generator), seed
         )
-        return self._encoder.within_range(rows, whole=False)
 
-    def _map_table(
-        self, X: Any, function: Callable[[Any, Cells], Tensor]
+    def _density_at(self, n_importance_samples: int) -> Density:
+        check_count("n_importance_samples", n_importance_samples)
+        return self._density.at(n_importance_samples)
+
+    def _of_rows(
+        self, rows: np.ndarray, function: Callable[[np.ndarray, Encoded], np.ndarray]
     ) -> np.ndarray:
-        """Validate new rows and apply a function of the model to them, encoded."""
-        check_is_fitted(self)
-        return self._map(self._read(X), function, self._cells)
+        """Apply a function to rows and what they are encoded as, a chunk at a time."""
 
-    def _as_table(self, rows: np.ndarray, original: Any = None) -> Any:
-        if self._reader.template_ is not None:
-            return self._reader.write(rows, original)
-        return to_container(rows, self._column_names(), self, original)
+        def of_chunk(part: np.ndarray) -> np.ndarray:
+            return function(part, self._table.encode(part))
 
-    def _column_names(self) -> np.ndarray:
-        numbered = np.array([f"x{i}" for i in range(self.n_features_in_)], dtype=object)
-        return getattr(self, "feature_names_in_", numbered)
+        return self._by_chunks(rows, of_chunk)
 
-    def _chunk_rows(self) -> int:
-        """Rows at a time: a few megabytes of activations on the CPU, more on a GPU."""
-        return 1024 if self.device_.type == "cpu" else 65536
-
-    def _map(
-        self,
-        rows: np.ndarray,
-        function: Callable[[Any, Any], Tensor],
-        prepare: Callable[[Any], Cells] = Cells,
-        *,
-        finish: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    def _by_chunks(
+        self, rows: np.ndarray, function: Callable[[np.ndarray], np.ndarray]
     ) -> np.ndarray:
-        """Apply a function of the model to rows, a chunk at a time, in their dtype."""
-        device = self.device_
-        dtype = widest_dtype(rows.dtype, device)
-        module = self._module(dtype)
+        """Apply a function to rows a chunk at a time, in their dtype."""
         result = np.empty(0)
-        with torch.inference_mode(False), torch.no_grad():  # densities need slopes
-            for part in gen_batches(len(rows), self._chunk_rows()):
-                cells = prepare(rows[part]).map(lambda a: to_tensor(a, device, dtype))
-                output = finish(to_numpy(function(module, cells)))
-                if part.start == 0:
-                    result = np.empty((len(rows), *output.shape[1:]), rows.dtype)
-                result[part] = output
+        for part in gen_batches(len(rows), self._model.chunk_rows):
+            output = function(rows[part])
+            if part.start == 0:
+                result = np.empty((len(rows), *output.shape[1:]), rows.dtype)
+            result[part] = output
         return result
 
-
-TRAINING_PARAMETERS = (
-    "solver",
-    "learning_rate",
-    "momentum",
-    "weight_decay",
-    "l1_penalty",
-    "batch_size",
-    "max_iter",
-    "tol",
-    "n_iter_no_change",
-    "early_stopping",
-)
+    def _as_table(self, rows: np.ndarray, original: Any = None) -> Any:
+        if self._table.frames.is_typed_:
+            return self._table.frames.write(rows, original)
+        return to_container(rows, self._table.column_names, self, original)
 
 
 def check_count(name: str, count: Any) -> None:
@@ -799,18 +647,6 @@ def check_count(name: str, count: Any) -> None:
         raise ValueError(
             f"got {name}={count!r}, but expected an integer of at least 1."
         )
-
-
-def _code(module: Autoencoder, cells: Cells) -> Tensor:
-    return module.code(cells)
-
-
-def _squared_errors(module: Autoencoder, cells: Cells) -> Tensor:
-    return module.squared_errors(cells)
-
-
-def _decode(module: Autoencoder, codes: Cells) -> Tensor:
-    return module.reconstruction(codes.values)
 
 
 @contextmanager

@@ -105,5 +105,12 @@ def to_tensor(
     return torch.from_numpy(np.ascontiguousarray(array)).to(device=device, dtype=dtype)
 
 
+@contextmanager
+def no_gradients() -> Iterator[None]:
+    """Compute without gradients, but so that a block within may ask for them."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from dataclasses import replace
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -12,40 +11,23 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from ._base import SUMMARY_ROWS, BaseAutoencoder, check_count
-from ._schema import COUNTS, UNIT_INTERVAL, Block
-from ._torch import derive_seeds, make_generator, to_numpy
-from .model._conditional import PROPOSALS
-from .model._evidence import expected_cells, log_evidence, weighted_codes
-from .model._mixture import MOST_ROWS, choose_mixture
-from .model._stack import StackedDensity
+from ._schema import KINDS, Encoded, Kind
+from .model._choice import density_of_networks
+from .model._conditional import Density
+from .model._evidence import NetworkDensity
 from .network._autoencoders import VariationalAutoencoder
-from .network._build import Architecture, around_linear_model
-from .network._cells import Cells
-from .network._importance import log_prob, normal_points
+from .network._design import Design
 from .network._layers import ModuleFactory
-from .network._likelihoods import LIKELIHOODS, Binary, Categorical, LearnedNoise
-from .network._normal import (
-    gaussian_draws,
-    gaussian_kl,
-    gaussian_log_prob,
-    standard_normal,
-)
-from .network._objectives import DEFENCE, EvidenceBound
-from .network._outputs import Output, Standardised, assemble
-from .network._priors import GaussianMixture, Prior, StandardNormal
+from .network._likelihoods import LIKELIHOODS
+from .network._objectives import EvidenceBound
+from .training._folds import Split
 from .training._loop import FEWEST_EPOCHS
 from .training._rows import Rows
 
-NOISE_FLOOR = 0.01  # of a column's standard deviation
-RULED = 5.0  # times what its quartiles say, a deviation is that of a few rows
 ALIVE_NATS = 0.1  # that a component tells in the linear model, to be missed if it dies
 ACTIVE_NATS = 0.01  # KL below which a component tells nothing of a row
-STACKING_ROWS = 1_000  # held-out rows that weigh the densities
-STACKING_POINTS = 50
-LEAST_JUDGES = 10  # rows that can tell a mixture of several parts from a lucky one
 DIED = (
     "{} of {} components of the code died in training: they tell less than {} nats of "
     "a row. Set n_components={}, or keep them alive with a lower beta, with "
@@ -283,6 +265,7 @@ class VAETransformer(BaseAutoencoder):
     True
     """
 
+    _scaling_beside_levels = "quantile"  # what is drawn has spikes, steps and range
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseAutoencoder._parameter_constraints,
         "likelihood": [StrOptions(set(LIKELIHOODS)), dict],
@@ -388,12 +371,37 @@ class VAETransformer(BaseAutoencoder):
         .. [1] Burda, Y., Grosse, R. and Salakhutdinov, R. (2016). Importance weighted
            autoencoders. ICLR.
         """
-        return self._log_density(X, n_importance_samples, tight=True)
+        density = self._density_at(n_importance_samples)
+        return self._log_densities(
+            X, lambda rows, seen: density.given(rows, seen).log_density
+        )
+
+    def log_evidence(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
+        """Estimate the log-likelihood of each row by the networks alone, in nats.
+
+        The likelihood that training raises, without the densities that `score_samples`
+        stacks it with: what tells one network from another.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The table, with the columns of the fit.
+        n_importance_samples : int, default=100
+            Points per row, at least 1.
+
+        Returns
+        -------
+        log_likelihoods : ndarray of shape (n_samples,)
+        """
+        density = self._networks_at(n_importance_samples)
+        return self._log_densities(
+            X, lambda rows, seen: density.given(rows, seen).log_density
+        )
 
     def elbo(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
-        """Compute the evidence lower bound of each row, in nats.
+        """Compute the evidence lower bound of each row by the networks, in nats.
 
-        On average it is at most what `score_samples` gives, and lower by how far the
+        On average it is at most what `log_evidence` gives, and lower by how far the
         encoder's Gaussian is from the posterior of the code.
 
         Parameters
@@ -406,9 +414,8 @@ class VAETransformer(BaseAutoencoder):
         Returns
         -------
         bounds : ndarray of shape (n_samples,)
-            With the ELBO of the VAE in place of its log-likelihood in the mixture.
         """
-        return self._log_density(X, n_importance_samples, tight=False)
+        return self._log_densities(X, self._networks_at(n_importance_samples).bound)
 
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Compute the Gaussian over codes that the encoder gives each row.
@@ -424,13 +431,11 @@ class VAETransformer(BaseAutoencoder):
             The mean is what `transform` returns; the standard deviation says how much
             the row leaves open.
         """
-
-        def moments(module: VariationalAutoencoder, cells: Cells) -> Tensor:
-            mean, log_variance = module.posterior(cells)
-            moments = torch.stack([mean, (0.5 * log_variance).exp()], dim=1)
-            return moments.index_select(2, module.order)
-
-        mean, deviation = self._map_table(X, moments).swapaxes(0, 1)
+        check_is_fitted(self)
+        moments = self._of_rows(
+            self._read(X), lambda rows, of: np.stack(self._model.posterior(of), axis=1)
+        )
+        mean, deviation = moments.swapaxes(0, 1)
         return mean, deviation
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -450,258 +455,37 @@ class VAETransformer(BaseAutoencoder):
         """
         return float(self.score_samples(X).mean(dtype=np.float64))
 
-    def impute(
-        self,
-        X: Any,
-        *,
-        n_draws: int | None = None,
-        n_importance_samples: int = 100,
-        random_state: Any = None,
-    ) -> Any:
-        """Fill the missing cells of a table by what its seen cells tell of them.
+    def _log_densities(
+        self, X: Any, function: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Apply a log-density of the matrix to rows, in the units of the table."""
 
-        Codes are drawn from the encoder and around the mode of the posterior, and
-        weighted by importance [1]_. A missing number becomes its weighted mean, which
-        minimises the squared error, and a missing level the most likely one.
+        def of_table(rows: np.ndarray, encoded: Encoded) -> np.ndarray:
+            log_density = function(encoded.matrix, encoded.cells_seen)
+            return log_density + self._table.log_jacobian(rows)
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The table, with the columns of the fit; NaN, None and NA are missing.
-        n_draws : int, default=None
-            Number of tables to draw for multiple imputation [2]_: each has its missing
-            cells drawn at random, so that they vary as much as they are uncertain.
-        n_importance_samples : int, default=100
-            Codes per row, at least 1. The same quasi-random points serve every row.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the draws; without `n_draws` nothing is random.
+        return self._of_rows(self._read(X), of_table)
 
-        Returns
-        -------
-        filled : array or dataframe of shape (n_samples, n_features), or list of them
-            The same table in the same container: seen cells are as they were, bit for
-            bit. A column that was all missing in the fit stays as it is. With
-            `n_draws`, a list of so many tables.
-
-        References
-        ----------
-        .. [1] Mattei, P.-A. and Frellsen, J. (2019). MIWAE: Deep generative modelling
-           and imputation of incomplete data sets. ICML.
-        .. [2] Rubin, D. B. (1987). Multiple imputation for nonresponse in surveys.
-           Wiley.
-        """
+    def _networks_at(self, n_importance_samples: int) -> NetworkDensity:
         check_is_fitted(self)
         check_count("n_importance_samples", n_importance_samples)
-        if n_draws is not None:
-            check_count("n_draws", n_draws)
-        table = self._read(X)
-        holed = np.isnan(table).any(axis=1)
-        points = normal_points(n_importance_samples, self._n_features_out)
-        if not holed.any():
-            completed = [table[holed]] * (n_draws or 1)
-        elif n_draws is None:
-            completed = [self._expected(points, table[holed])]
-        else:
-            completed = self._drawn(points, table[holed], n_draws, random_state)
-        filled = [self._fill(X, holed, rows) for rows in completed]
-        return filled[0] if n_draws is None else filled
+        return NetworkDensity(self._model, n_importance_samples)
 
-    def _expected(self, points: Tensor, table: np.ndarray) -> np.ndarray:
-        """Return rows with the mean of each number and the likeliest levels."""
-
-        def moments(module: VariationalAutoencoder, cells: Cells) -> Tensor:
-            n_at_once = self._chunk_rows()
-            return torch.cat(expected_cells(module, cells, points, n_at_once), dim=1)
-
-        def finish(moments: np.ndarray) -> np.ndarray:
-            mean, variance = np.split(moments, 2, axis=1)
-            return self._encoder.expected(mean, variance)
-
-        rows = self._map(table, moments, self._cells, finish=finish)
-        return self._encoder.within_range(rows, whole=False)
-
-    def _drawn(
-        self, points: Tensor, table: np.ndarray, n_draws: int, random_state: Any
-    ) -> list[np.ndarray]:
-        """Return tables of rows drawn at random given the seen cells of each."""
-        seeds = derive_seeds(random_state, "codes", *map(str, range(n_draws)))
-        generator = make_generator(seeds.pop("codes"), self.device_)
-
-        def likely(module: VariationalAutoencoder, cells: Cells) -> Tensor:
-            drawn, n_at_once = [], self._chunk_rows()
-            for _, z, log_weights in weighted_codes(module, cells, points, n_at_once):
-                chances = log_weights.softmax(dim=0).T
-                chosen = torch.multinomial(
-                    chances, n_draws, replacement=True, generator=generator
-                )
-                drawn.append(z[chosen, torch.arange(len(chosen))[:, None]])
-            return torch.cat(drawn)
-
-        codes = self._map(table, likely, self._cells).swapaxes(0, 1)
-        return list(map(self._rows_around, codes, seeds.values()))
-
-    def _rows_around(self, codes: np.ndarray, seed: int) -> np.ndarray:
-        """Draw a row of the table for each code."""
-        generator = make_generator(seed, self.device_)
-        numpy_generator = np.random.default_rng(seed)
-        rows = self._map(
-            codes,
-            lambda module, cells: self._draw_rows(module, cells.values, generator),
-            finish=lambda encoded: self._encoder.decode(encoded, numpy_generator),
-        )
-        return self._encoder.within_range(rows, whole=True)
-
-    def _log_density(self, X: Any, n_points: int, *, tight: bool) -> np.ndarray:
-        """Bound the log-density of rows in the units of the table."""
-        check_is_fitted(self)
-        check_count("n_importance_samples", n_points)
-        points = normal_points(n_points, self._n_features_out)
-
-        def evidence(module: VariationalAutoencoder, cells: Cells) -> Tensor:
-            n_at_once = self._chunk_rows()
-            return log_evidence(module, cells, points, n_at_once, tight=tight)
-
-        table = self._read(X)
-        scores = self._map(table, evidence, self._cells)
-        if self._density is not None:
-            scores = self._stacked(self._density, scores, table).astype(scores.dtype)
-        return scores + self._encoder.log_jacobian(table).astype(scores.dtype)
-
-    def _stacked(
-        self, density: StackedDensity, scores: np.ndarray, table: np.ndarray
-    ) -> np.ndarray:
-        """Mix the closed-form densities in, with levels that are independent."""
-        levels = self._encoder.log_frequency(table)
-        values, _ = self._encoder.encode(table)
-        seen = self._seen_numbers(table)
-        return levels + density.log_density(scores - levels, values, seen)
-
-    def _numeric_kinds(self) -> dict[int | str, str]:
+    def _kinds(self) -> tuple[Kind, dict[int | str, Kind]]:
         if isinstance(self.likelihood, str):
-            return {"": self.likelihood}
+            return KINDS[self.likelihood], {}
         for kind in self.likelihood.values():
             if kind not in LIKELIHOODS:
                 raise ValueError(
                     f"got likelihood={self.likelihood!r} with {kind!r}, but expected "
                     f"one of {sorted(LIKELIHOODS)}."
                 )
-        return {"": "gaussian", **self.likelihood}
+        named = {column: KINDS[kind] for column, kind in self.likelihood.items()}
+        return KINDS["gaussian"], named
 
-    def _scaling_of(self, kind: str) -> str | None:
-        if kind in COUNTS:
-            return "standard"
-        if self.scaling != "auto":
-            return self.scaling
-        if kind in UNIT_INTERVAL:
-            return "minmax"
-        return "standard" if self._reader.is_numeric else "quantile"
-
-    def _design(
-        self, blocks: tuple[Block, ...], incomplete: tuple[int, ...]
-    ) -> Architecture:
+    def _design(self, parts: dict[str, Any]) -> Design:
         n_parts = self.n_prior_components if self.prior == "mixture" else 0
-        loss = str(self.likelihood)
-        return Architecture.of(
-            self, blocks, incomplete, loss=loss, n_prior_components=n_parts
-        )
-
-    def _build(self, generator: torch.Generator) -> VariationalAutoencoder:
-        design, start = self._fitted_architecture, self._principal
-        n_columns, n_codes = design.n_columns, design.n_components
-        encoder = design.network(design.n_inputs, 2 * n_codes, generator, encodes=True)
-        likelihood = assemble(design.blocks, self._make_likelihood)
-        n_outputs = n_columns + likelihood.n_extra
-        decoder = design.network(n_codes, n_outputs, generator, encodes=False)
-        if design.linear_path:
-            ppca = start.probabilistic()
-            encoder, decoder = around_linear_model(
-                encoder,
-                decoder,
-                likelihood,
-                mean=torch.from_numpy(ppca.mean),
-                projection=torch.from_numpy(ppca.projection),
-                loadings=torch.from_numpy(ppca.loadings),
-                column_scales=torch.from_numpy(self._column_scales()),
-                code_scales=torch.ones(n_codes, dtype=torch.float64),
-                log_variances=torch.from_numpy(ppca.variances).log(),
-                n_flags=len(design.incomplete),
-                trainable=True,
-            )
-        prior: Prior = StandardNormal(n_codes)
-        if design.n_prior_components:
-            prior = GaussianMixture(design.n_prior_components, n_codes)
-        return VariationalAutoencoder(
-            encoder, decoder, likelihood, prior, design.widths, design.incomplete
-        )
-
-    def _make_likelihood(self, block: Block, columns: slice) -> Output:
-        """Make the likelihood of a block, its noise at that of probabilistic PCA."""
-        centre = torch.from_numpy(self._encoder.centre_[columns])
-        scale = torch.from_numpy(self._encoder.scale_[columns])
-        if block.kind == "categorical":
-            return Categorical(block.widths, centre, scale)
-        if block.kind == "binary":
-            return Binary(centre, scale)
-        kind = LIKELIHOODS[block.kind]
-        if issubclass(kind, Standardised):
-            return kind(centre, scale)
-        if not issubclass(kind, LearnedNoise):
-            return kind()
-        scales, floor = self._noise_scales(columns)
-        if self._fitted_architecture.linear_path:
-            scales[:] = self._principal.probabilistic().noise_variance ** 0.5
-        return kind(torch.from_numpy(scales), torch.from_numpy(floor))
-
-    def _column_scales(self) -> np.ndarray:
-        """Return the deviation of each column, by its quartiles where a few rows rule.
-
-        One row at a thousand standard deviations would make all others alike.
-        """
-        scales = self._principal.column_scales.copy()
-        numbers = scales[: len(self._encoder.numeric_)]
-        usual = self._encoder.scaler_.quartile_deviation_
-        ruled = (usual > 0) & (numbers > RULED * usual)
-        numbers[ruled] = usual[ruled]
-        return scales
-
-    def _noise_scales(self, columns: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Return the deviation of columns of numbers, and the least of their noise."""
-        scales = self._column_scales()[columns]
-        rounding = self._encoder.scaler_.resolution_[columns] / 12**0.5
-        floor = np.maximum(NOISE_FLOOR * scales, rounding)
-        # The noise of a constant column stays where it starts: there is nothing to
-        # learn it from, and it would shrink without end.
-        constant = scales == 0
-        scales[constant] = 1.0
-        if self._fitted_architecture.linear_path:
-            scales[constant] = self._principal.probabilistic().noise_variance ** 0.5
-        floor[constant] = scales[constant]
-        return scales, floor
-
-    def _training_cells(self, table: np.ndarray) -> Cells:
-        """Encode rows, with the log-density of probabilistic PCA where it has one.
-
-        It has one of the numbers, and independent chances of the levels.
-        """
-        cells = self._cells(table)
-        if not self._has_anchor():
-            return cells
-        log_density = self._principal.probabilistic().log_density(
-            cells.values, self._seen_numbers(table)
-        )
-        log_density += self._encoder.log_frequency(table)
-        return replace(cells, log_density=log_density)
-
-    def _seen_numbers(self, table: np.ndarray) -> np.ndarray:
-        """Tell which columns of the encoded rows hold a number that was seen."""
-        seen = ~np.isnan(table[:, self._encoder.order_])
-        seen[:, len(self._encoder.numeric_) :] = False
-        return self._encoder.columns_of(seen)
-
-    def _has_anchor(self) -> bool:
-        """Tell whether the linear model has a density of the table's numbers."""
-        kinds = set(self._encoder.kinds) - {"categorical"}
-        return self._fitted_architecture.linear_path and kinds <= {"gaussian"}
+        return Design(**parts, is_variational=True, n_prior_components=n_parts)
 
     def _objective(
         self, module: VariationalAutoencoder, rows: Rows, generator: torch.Generator
@@ -717,109 +501,25 @@ class VAETransformer(BaseAutoencoder):
             n_particles=self.n_particles,
         )
 
-    def _summarise(
-        self, module: VariationalAutoencoder, rows: Rows, judges: Rows, seed: int
-    ) -> None:
-        """Measure what each component tells of a row; weigh the densities."""
-        with torch.no_grad():
-            cells = rows.first(SUMMARY_ROWS)
-            kl = gaussian_kl(*module.posterior(cells), *module.prior.moments())
-        order = to_numpy(module.order)
-        self.kl_per_component_ = to_numpy(kl.mean(dim=0)).astype(np.float64)[order]
-        self.active_units_ = int((self.kl_per_component_ > ACTIVE_NATS).sum())
-        self._warn_of_dead_components(order)
-        self._density = self._stack(module, rows, judges, seed)
-        shares = [1.0, 0.0, 0.0] if self._density is None else self._density.shares
-        names = ("vae", "ppca", "mixture")
-        self.density_shares_ = dict(zip(names, map(float, shares), strict=True))
+    def _make_density(self, encoded: Encoded, split: Split, seed: int) -> Density:
+        """Stack the networks with closed forms, by the rows that judge."""
+        self._count_active_units(encoded.take(split.training[:SUMMARY_ROWS]))
+        can_judge = self.n_iter_ > 0 and split.is_held_out
+        parts = (encoded.take(split.training), encoded.take(split.judging))
+        density = density_of_networks(self._model, *parts, seed, can_judge=can_judge)
+        self.density_shares_ = {"vae": 0.0, "ppca": 0.0, "mixture": 0.0}
+        self.density_shares_ |= density.shares
+        return density
 
-    def _warn_of_dead_components(self, order: np.ndarray) -> None:
-        """Warn of components that tell nothing, but do in the linear model."""
-        alive = -0.5 * np.log(self._principal.probabilistic().variances) > ALIVE_NATS
-        died = int((alive[order] & (self.kl_per_component_ < ACTIVE_NATS)).sum())
+    def _count_active_units(self, encoded: Encoded) -> None:
+        """Measure what each component tells of a row; warn of those that died."""
+        self.kl_per_component_ = self._model.divergences(encoded).mean(axis=0)
+        self.active_units_ = int((self.kl_per_component_ > ACTIVE_NATS).sum())
+        variances = self._model.linear.probabilistic().variances
+        alive = (-0.5 * np.log(variances) > ALIVE_NATS)[self._model.order]
+        died = int((alive & (self.kl_per_component_ < ACTIVE_NATS)).sum())
         # Without a linear path they have to come alive first.
         if died and self.n_iter_ >= (1 if self.linear_path else FEWEST_EPOCHS):
             left = max(self.active_units_, 1)
-            message = DIED.format(died, len(order), ACTIVE_NATS, left)
+            message = DIED.format(died, len(alive), ACTIVE_NATS, left)
             warnings.warn(message, UserWarning, stacklevel=4)
-
-    def _stack(
-        self, module: VariationalAutoencoder, rows: Rows, judges: Rows, seed: int
-    ) -> StackedDensity | None:
-        """Choose a Gaussian mixture and its share by the rows that judge."""
-        if not self._has_anchor():
-            return None
-        linear = self._principal.probabilistic()
-        density = StackedDensity(linear, None, np.array([1 - DEFENCE, DEFENCE, 0.0]))
-        if not (self.n_iter_ and self._has_judges(rows, judges)):
-            return density
-        cells = judges.drawn(STACKING_ROWS, seed)
-        judged = to_numpy(cells.values).astype(np.float64)
-        learned = to_numpy(rows.drawn(MOST_ROWS, seed).values).astype(np.float64)
-        scales, floor = self._noise_scales(slice(None))
-        choice = choose_mixture(learned, judged, scales, floor, seed)
-        if choice is None:
-            return density
-        points = normal_points(STACKING_POINTS, module.prior.n_components)
-        with torch.no_grad():
-            scores = log_evidence(module, cells, points, self._chunk_rows())
-        evidence = to_numpy(scores).astype(np.float64)
-        weighed = density.weigh(evidence, judged, choice.judged)
-        if weighed.mixture is None:
-            return density
-        return replace(weighed, mixture=choice.final)
-
-    def _has_judges(self, rows: Rows, judges: Rows) -> bool:
-        """Tell whether held-out rows of whole numbers can judge a mixture."""
-        whole = rows.cells.seen is None and judges.cells.seen is None
-        numeric = set(self._encoder.kinds) == {"gaussian"}
-        enough = whole and numeric and len(judges) >= LEAST_JUDGES
-        return enough and self._are_held_out(judges, rows)
-
-    def _typical_codes(
-        self, module: VariationalAutoencoder, cells: Cells, seed: int
-    ) -> Tensor:
-        mean, log_variance = module.posterior(cells)
-        noise = standard_normal(mean, make_generator(seed, mean.device))
-        return gaussian_draws(mean, log_variance, noise)
-
-    def _draw_codes(
-        self, module: VariationalAutoencoder, n_samples: int, generator: torch.Generator
-    ) -> Tensor:
-        like = next(module.parameters())
-        return module.prior.sample(
-            like.new_empty(n_samples, self._n_features_out), generator
-        )
-
-    def _draw(
-        self, n_samples: int, fixed: np.ndarray | None, seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw codes and rows, some of the rows from the mixture beside the VAE."""
-        codes, rows = super()._draw(n_samples, fixed, seed)
-        if fixed is None and self._density is not None:
-            self._density.replace_some(rows, np.random.default_rng(seed))
-        return codes, rows
-
-    def _draw_rows(
-        self, module: VariationalAutoencoder, codes: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        return module.loss.sample(module.decoder(codes), generator)
-
-    def _log_chance(
-        self, module: VariationalAutoencoder, codes: Tensor, cells: Cells
-    ) -> Tensor:
-        return log_prob(module, codes, cells)
-
-    def _propose(
-        self, module: VariationalAutoencoder, cells: Cells, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Draw half of the codes from the prior and half from the encoder."""
-        codes = self._draw_codes(module, PROPOSALS, generator)
-        mean, log_variance = module.posterior(cells)
-        noise = standard_normal(codes[::2], generator)
-        codes[::2] = gaussian_draws(mean, log_variance, noise)
-        log_prior = module.prior.log_prob(codes)
-        log_encoder = gaussian_log_prob(codes, mean, log_variance)
-        log_mixture = torch.logaddexp(log_prior, log_encoder) - math.log(2)
-        log_weight = log_prior - log_mixture
-        return codes, log_weight + self._log_chance(module, codes, cells)

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from sklearn.utils import gen_batches
 from torch import Tensor
 
+from .._torch import make_generator, no_gradients, to_numpy
 from ..network._autoencoders import VariationalAutoencoder
 from ..network._cells import Cells
-from ..network._importance import log_joint, log_mean_exp
+from ..network._importance import log_joint, log_mean_exp, normal_points
 from ..network._normal import gaussian_draws, gaussian_log_prob
+from ._model import Model
 
 CURVATURES = 4  # times that the climb to the mode of a posterior measures it
 CLIMBS = 2  # steps with each curvature
@@ -213,41 +217,140 @@ def weighted_codes(
         yield part, z, log_joint(module, z, part) - log_density
 
 
-def log_evidence(
-    module: VariationalAutoencoder,
-    cells: Cells,
-    points: Tensor,
-    n_at_once: int,
-    *,
-    tight: bool = True,
-) -> Tensor:
-    """Estimate the log-density of each row from below, in nats.
+@dataclass(frozen=True)
+class NetworkDensity:
+    """The density that a VAE's networks have, without company.
 
-    The estimate is the importance-weighted bound, or where it is not to be `tight` the
-    ELBO. The parameters are those of :func:`weighted_codes`.
+    Attributes
+    ----------
+    model : Model
+    n_points : int
+        Of importance sampling, for each row.
     """
-    bound = log_mean_exp if tight else partial(torch.mean, dim=0)
-    draws = weighted_codes(module, cells, points, n_at_once, climb=tight)
-    evidence = torch.cat([bound(log_weights) for _, _, log_weights in draws])
-    if cells.seen is None:
-        return evidence
-    return evidence.where(cells.seen.any(dim=1), 0.0)  # of nothing, exactly
+
+    model: Model
+    n_points: int = 100
+
+    def at(self, n_points: int) -> NetworkDensity:
+        """Return the same density, looked for at another number of points."""
+        return replace(self, n_points=n_points)
+
+    def given(self, X: np.ndarray, seen: np.ndarray) -> NetworkConditional:
+        """Condition on the seen cells of each row, by importance sampling."""
+        return NetworkConditional.of(self.model, X, seen, self.n_points)
+
+    def bound(self, X: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """Compute the ELBO of the seen cells of each row, in nats."""
+        known = NetworkConditional.of(self.model, X, seen, self.n_points, climb=False)
+        return known.weighed(known.log_weights.mean(dim=0))
+
+    def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw rows of shape (n_rows, n_columns)."""
+        model, like = self.model, self.model.tensor(np.empty(0))
+        draws = make_generator(int(generator.integers(2**62)), like.device)
+        with no_gradients():
+            module: Any = model.module(like.dtype)
+            parts = []
+            for part in gen_batches(n_rows, model.chunk_rows):
+                size = part.stop - part.start, model.design.n_components
+                codes = module.prior.sample(like.new_empty(size), draws)
+                drawn = module.loss.sample(module.decoder(codes), draws)
+                parts.append(to_numpy(drawn).astype(np.float64))
+        return np.concatenate(parts)
 
 
-def expected_cells(
-    module: VariationalAutoencoder, cells: Cells, points: Tensor, n_at_once: int
-) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every cell given the seen ones, by importance weights.
+@dataclass(frozen=True)
+class NetworkConditional:
+    """What a VAE's networks say of rows by their seen cells.
 
-    Mattei, P.-A. and Frellsen, J. (2019). MIWAE: Deep generative modelling and
-    imputation of incomplete data sets. ICML, equation 13.
+    Attributes
+    ----------
+    model : Model
+    X : ndarray of shape (n_rows, n_columns)
+    seen : ndarray of bool of shape (n_rows, n_columns)
+    codes : Tensor of shape (n_points, n_rows, n_components)
+    log_weights : Tensor of shape (n_points, n_rows)
+        log p(x, z) - log q(z), x being the seen cells.
     """
-    moments: list[tuple[Tensor, Tensor]] = []
-    for _, z, log_weights in weighted_codes(module, cells, points, n_at_once):
-        weights = log_weights.softmax(dim=0)[:, :, None]
-        output = module.decoder(z)
-        means = module.loss.mean(output)
-        mean = (weights * means).sum(dim=0)
-        squares = module.loss.variance(output) + (means - mean).square()
-        moments.append((mean, (weights * squares).sum(dim=0)))
-    return torch.cat([m for m, _ in moments]), torch.cat([v for _, v in moments])
+
+    model: Model
+    X: np.ndarray
+    seen: np.ndarray
+    codes: Tensor
+    log_weights: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        X: np.ndarray,
+        seen: np.ndarray,
+        n_points: int,
+        *,
+        climb: bool = True,
+    ) -> NetworkConditional:
+        points = normal_points(n_points, model.design.n_components)
+        cells = model.tensors(model.cells(model.encoded(X, seen)))
+        with no_gradients():
+            module: Any = model.module(cells.values.dtype)
+            draws = weighted_codes(module, cells, points, model.chunk_rows, climb=climb)
+            _, codes, log_weights = zip(*draws, strict=True)
+        return cls(model, X, seen, torch.cat(codes, 1), torch.cat(log_weights, 1))
+
+    @property
+    def log_density(self) -> np.ndarray:
+        """Of the seen cells, in nats: the importance-weighted bound."""
+        return self.weighed(log_mean_exp(self.log_weights))
+
+    def weighed(self, log_density: Tensor) -> np.ndarray:
+        """Return log-densities, of nothing exactly zero."""
+        return np.where(self.seen.any(axis=1), to_numpy(log_density), 0.0)
+
+    @property
+    def effective_draws(self) -> np.ndarray:
+        """How many codes carry the answers for each row."""
+        return to_numpy(1 / self.log_weights.softmax(dim=0).square().sum(dim=0))
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each cell [1]_; the seen ones are as they are.
+
+        References
+        ----------
+        .. [1] Mattei, P.-A. and Frellsen, J. (2019). MIWAE: Deep generative modelling
+           and imputation of incomplete data sets. ICML, equation 13.
+        """
+        moments = np.concatenate([*self._moments()], axis=1)
+        mean, variance = np.where(self.seen, 0.0, moments)
+        return np.where(self.seen, self.X, mean), variance
+
+    def _moments(self) -> Iterator[np.ndarray]:
+        module: Any = self.model.module(self.codes.dtype)
+        n_rows = max(1, self.model.chunk_rows // len(self.codes))
+        parts = self.codes.split(n_rows, 1), self.log_weights.split(n_rows, 1)
+        with no_gradients():
+            for z, log_weights in zip(*parts, strict=True):
+                weights = log_weights.softmax(dim=0)[:, :, None]
+                output = module.decoder(z)
+                means = module.loss.mean(output)
+                mean = (weights * means).sum(dim=0)
+                squares = module.loss.variance(output) + (means - mean).square()
+                variance = (weights * squares).sum(dim=0)
+                yield to_numpy(torch.stack([mean, variance])).astype(np.float64)
+
+    def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""
+        module: Any = self.model.module(self.codes.dtype)
+        seed = int(generator.integers(2**62))
+        draws = make_generator(seed, self.codes.device)
+        chances = self.log_weights.softmax(dim=0).T
+        chosen = torch.multinomial(chances, n, replacement=True, generator=draws).T
+        rows = torch.arange(chosen.shape[1], device=chosen.device)
+        codes = self.codes[chosen, rows].flatten(0, 1)
+        with no_gradients():
+            drawn = np.concatenate(
+                [
+                    to_numpy(module.loss.sample(module.decoder(part), draws))
+                    for part in codes.split(self.model.chunk_rows)
+                ]
+            )
+        return np.where(self.seen, self.X, drawn.reshape(n, *self.X.shape))

@@ -14,6 +14,7 @@ from ._ppca import LARGEST_STACK, ProbabilisticPCA
 
 SMALLEST_SEEN_NOISE = 1e-6  # the same where holes leave a matrix to invert
 EM_STEPS = 50
+WIDEST_WITH_HOLES = 50  # components of a spectrum that is learned by EM
 EM_ROWS = 20_000  # holes are learned from as many rows as that, evenly spaced
 
 
@@ -27,6 +28,22 @@ def principal_components_of(
     if seen is None:
         return principal_components(X, n_components, sample_weight)
     return principal_components_of_seen(X, seen, n_components, sample_weight)
+
+
+def width_explaining(
+    share: float,
+    X: np.ndarray,
+    seen: np.ndarray | None,
+    sample_weight: np.ndarray | None = None,
+) -> int:
+    """Return how many components explain a share of the variance."""
+    widest = min(X.shape)
+    if seen is not None:
+        widest = min(widest, WIDEST_WITH_HOLES)
+    spectrum = principal_components_of(X, seen, widest, sample_weight)
+    total = (spectrum.column_scales**2).sum()
+    explained = spectrum.variances.cumsum()
+    return 1 + min(int(np.searchsorted(explained, share * total)), widest - 1)
 
 
 def principal_components_of_seen(

@@ -2,76 +2,134 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
-from sklearn.utils import gen_batches
+from scipy.special import logsumexp, softmax
 
-from .._statistics import CHUNK_ROWS, exceed_their_error
-from ._mixture import MixtureDensity, stack
-
-
-class Density(Protocol):
-    """A density of rows of numbers, of which some cells may be missing."""
-
-    def log_density(self, X: np.ndarray, seen: np.ndarray) -> np.ndarray: ...
+from .._statistics import exceed_their_error
+from ._conditional import Conditional, Density
+from ._mixture import stack
 
 
 @dataclass(frozen=True)
-class StackedDensity:
-    """A density estimated row by row elsewhere, mixed with two that are closed forms.
+class Stack:
+    """A mixture of densities.
 
     Attributes
     ----------
-    linear : Density
-    mixture : MixtureDensity or None
-    shares : ndarray of shape (3,)
-        Of the density from elsewhere, of `linear` and of `mixture`.
+    parts : dict of str to Density
+    shares : dict of str to float
+        They add up to one.
     """
 
-    linear: Density
-    mixture: MixtureDensity | None
-    shares: np.ndarray
+    parts: Mapping[str, Any]
+    shares: Mapping[str, float]
 
-    def log_density(
-        self, elsewhere: np.ndarray, X: np.ndarray, seen: np.ndarray
-    ) -> np.ndarray:
-        """Mix log-densities of rows with those of the closed forms, in nats."""
-        return logsumexp(self._parts(elsewhere, X, seen), axis=1, b=self.shares)
+    def at(self, n_points: int) -> Stack:
+        """Return the same density, looked for at another number of points."""
+        parts = {name: part.at(n_points) for name, part in self.parts.items()}
+        return replace(self, parts=parts)
 
-    def weigh(
-        self, elsewhere: np.ndarray, X: np.ndarray, mixture: MixtureDensity
-    ) -> StackedDensity:
-        """Give a mixture the share that makes held-out rows likeliest.
+    def given(self, X: np.ndarray, seen: np.ndarray) -> StackConditional:
+        """Condition each part, and weigh it by its density of the seen cells."""
+        parts = [part.given(X, seen) for part in self.parts.values()]
+        shares = [self.shares[name] for name in self.parts]
+        each = np.column_stack([part.log_density for part in parts]) + np.log(shares)
+        log_density = np.where(seen.any(axis=1), logsumexp(each, axis=1), 0.0)
+        return StackConditional(parts, log_density, softmax(each, axis=1))
 
-        It gets none where the gain is no larger than its standard error, by Student's
-        t. `linear` keeps at least the share that it has.
+    def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw rows of shape (n_rows, n_columns), in an order that tells nothing."""
+        counts = generator.multinomial(n_rows, list(self.shares.values()))
+        pairs = zip(self.parts.values(), counts.tolist(), strict=True)
+        drawn = [part.sample(count, generator) for part, count in pairs if count]
+        return generator.permutation(np.concatenate(drawn))
+
+    def joined_by(
+        self,
+        name: str,
+        part: Density,
+        log_densities: np.ndarray,
+        weight: np.ndarray,
+        least: Mapping[str, float],
+    ) -> Stack:
+        """Add a part with the share that makes held-out rows likeliest.
+
+        It joins if the gain is larger than its standard error.
+
+        Parameters
+        ----------
+        name : str
+        part : Density
+        log_densities : ndarray of shape (n_rows, n_parts + 1)
+            Of rows that no part was fitted to, the new part last.
+        weight : ndarray of shape (n_rows,)
+        least : dict of str to float
+            Smallest shares.
         """
-        seen = np.ones(X.shape, dtype=bool)
-        wider = replace(self, mixture=mixture)
-        parts = wider._parts(elsewhere, X, seen)
-        shares = stack(parts, least=np.array([0, self.shares[1], 0]))
-        wider = replace(wider, shares=shares)
-        gains = wider.log_density(elsewhere, X, seen)
-        gains -= self.log_density(elsewhere, X, seen)
-        return wider if exceed_their_error(gains) else self
+        names = [*self.parts, name]
+        floor = np.array([least.get(n, 0.0) for n in names])
+        shares = stack(log_densities, floor, weight)
+        before = np.array(list(self.shares.values()))
+        gains = logsumexp(log_densities, axis=1, b=shares)
+        gains -= logsumexp(log_densities[:, :-1], axis=1, b=before)
+        if not exceed_their_error(gains * weight / weight.mean()):
+            return self
+        kept = [i for i, share in enumerate(shares) if share > 0]
+        parts = [*self.parts.values(), part]
+        return Stack(
+            {names[i]: parts[i] for i in kept},
+            {names[i]: float(shares[i]) for i in kept},
+        )
 
-    def replace_some(self, rows: np.ndarray, generator: np.random.Generator) -> None:
-        """Put draws of the mixture in place of its share of some drawn rows."""
-        if self.mixture is not None:
-            chosen = generator.random(len(rows)) < self.shares[2]
-            rows[chosen] = self.mixture.sample(int(chosen.sum()), generator)
 
-    def _parts(
-        self, elsewhere: np.ndarray, X: np.ndarray, seen: np.ndarray
-    ) -> np.ndarray:
-        """Log-density of rows under each of the three, of shape (n_rows, 3)."""
-        parts = np.full((len(X), 3), -np.inf)
-        parts[:, 0] = elsewhere
-        for rows in gen_batches(len(X), CHUNK_ROWS):
-            parts[rows, 1] = self.linear.log_density(X[rows], seen[rows])
-            if self.mixture is not None:
-                parts[rows, 2] = self.mixture.log_density(X[rows], seen[rows])
-        return parts
+@dataclass(frozen=True)
+class StackConditional:
+    """What a stack of densities says of rows by their seen cells.
+
+    Attributes
+    ----------
+    parts : list of Conditional
+    log_density : ndarray of shape (n_rows,)
+        Of the seen cells, in nats.
+    memberships : ndarray of shape (n_rows, n_parts)
+        Chance that each row is of each part.
+    """
+
+    parts: list[Conditional]
+    log_density: np.ndarray
+    memberships: np.ndarray
+
+    @property
+    def effective_draws(self) -> np.ndarray:
+        """How many draws carry the answers for each row, on the mean of the parts."""
+        each = np.column_stack([part.effective_draws for part in self.parts])
+        return (self.memberships * np.minimum(each, MANY)).sum(axis=1)
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each cell; the seen ones are as they are."""
+        means, variances = map(
+            np.stack, zip(*(part.moments() for part in self.parts), strict=True)
+        )
+        weights = self.memberships.T[:, :, None]
+        mean = (weights * means).sum(axis=0)
+        return mean, (weights * (variances + (means - mean) ** 2)).sum(axis=0)
+
+    def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""
+        upper = self.memberships.cumsum(axis=1)
+        uniform = generator.random((n, len(upper), 1)) * upper[:, -1:]
+        chosen = (upper < uniform).sum(axis=-1)
+        drawn = self.parts[0].draws(n, generator)
+        for i, part in enumerate(self.parts[1:], start=1):
+            if (chosen == i).any():
+                drawn = np.where(
+                    (chosen == i)[..., None], part.draws(n, generator), drawn
+                )
+        return drawn
+
+
+MANY = 1e6  # draws: closed forms have no end of them

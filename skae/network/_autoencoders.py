@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ._cells import Cells
+from ._layers import LinearPath
 from ._outputs import Output
 from ._priors import Prior
 
@@ -26,18 +27,10 @@ class Autoencoder(nn.Module):
     incomplete : sequence of int
         Columns of the table for which the encoder is told, by an input after all
         others, that their cell is missing.
-    n_components : int
-
-    Attributes
-    ----------
-    order : Tensor of int of shape (n_components,)
-        Of the components in the codes that leave and enter the module, by outputs of
-        the encoder.
     """
 
     cell: Tensor
     incomplete: Tensor
-    order: Tensor
 
     def __init__(
         self,
@@ -46,8 +39,6 @@ class Autoencoder(nn.Module):
         loss: Output,
         widths: Sequence[int],
         incomplete: Sequence[int] = (),
-        *,
-        n_components: int,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -57,7 +48,6 @@ class Autoencoder(nn.Module):
         self.register_buffer("cell", cell, persistent=False)
         flagged = torch.tensor(incomplete, dtype=torch.long)
         self.register_buffer("incomplete", flagged, persistent=False)
-        self.register_buffer("order", torch.arange(n_components))
 
     def encode(self, cells: Cells) -> Tensor:
         """Compute the encoder's output."""
@@ -70,19 +60,11 @@ class Autoencoder(nn.Module):
         return self.encoder(values)
 
     def latent(self, cells: Cells) -> Tensor:
-        """Compute the codes of rows, as they come out of the encoder."""
+        """Compute the codes of rows."""
         return self.encode(cells)
 
-    def code(self, cells: Cells) -> Tensor:
-        """Compute the codes of rows, the component that carries most first."""
-        return self.latent(cells).index_select(1, self.order)
-
-    def reconstruction(self, codes: Tensor) -> Tensor:
-        """Compute scaled rows from codes."""
-        return self.decoded(codes.index_select(1, self.order.argsort()))
-
     def decoded(self, latent: Tensor) -> Tensor:
-        """Compute scaled rows from codes as they come out of the encoder."""
+        """Compute scaled rows from codes."""
         return self.loss.mean(self.decoder(latent))
 
     def squared_errors(self, cells: Cells) -> Tensor:
@@ -139,14 +121,7 @@ class VariationalAutoencoder(Autoencoder):
         widths: Sequence[int],
         incomplete: Sequence[int] = (),
     ) -> None:
-        super().__init__(
-            encoder,
-            decoder,
-            likelihood,
-            widths,
-            incomplete,
-            n_components=prior.n_components,
-        )
+        super().__init__(encoder, decoder, likelihood, widths, incomplete)
         self.prior = prior
 
     def posterior(self, cells: Cells) -> tuple[Tensor, Tensor]:
@@ -158,3 +133,16 @@ class VariationalAutoencoder(Autoencoder):
 
     def latent(self, cells: Cells) -> Tensor:
         return self.posterior(cells)[0]
+
+
+def network_weights(model: nn.Module) -> list[nn.Parameter]:
+    """Trainable matrices of a model, without the linear paths and the prior."""
+    aside = {
+        id(p) for m in model.modules() if isinstance(m, Prior) for p in m.parameters()
+    }
+    aside |= {id(m.weight) for m in model.modules() if isinstance(m, LinearPath)}
+    return [
+        p
+        for p in model.parameters()
+        if p.ndim >= 2 and p.requires_grad and id(p) not in aside
+    ]

@@ -1,45 +1,150 @@
-"""From a design to networks at their start."""
+"""From a design to an autoencoder at its start."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from numbers import Integral
-from typing import Any
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .._schema import Block
-from ._layers import Gate, LinearPath, ModuleFactory, multilayer_perceptron
-from ._outputs import Output
-from ._priors import Prior
+from ._autoencoders import Autoencoder, VariationalAutoencoder
+from ._design import Design
+from ._layers import LinearPath
+from ._likelihoods import make_likelihood
+from ._losses import make_loss
+from ._outputs import Output, assemble
+from ._priors import GaussianMixture, Prior, StandardNormal
+
+NOISE_FLOOR = 0.01  # of a column's standard deviation
+RULED = 5.0  # times what its quartiles say, a deviation is that of a few rows
 
 
-def network_weights(model: nn.Module) -> list[nn.Parameter]:
-    """Trainable matrices of a model, without the linear paths and the prior."""
-    aside = {
-        id(p) for m in model.modules() if isinstance(m, Prior) for p in m.parameters()
-    }
-    aside |= {id(m.weight) for m in model.modules() if isinstance(m, LinearPath)}
-    return [
-        p
-        for p in model.parameters()
-        if p.ndim >= 2 and p.requires_grad and id(p) not in aside
-    ]
+@dataclass(frozen=True)
+class LinearStart:
+    """A linear encoder and decoder.
+
+    Attributes
+    ----------
+    mean, column_scales : Tensor of shape (n_columns,)
+    projection : Tensor of shape (n_components, n_columns)
+    loadings : Tensor of shape (n_columns, n_components)
+    code_scales : Tensor of shape (n_components,)
+    log_variances : Tensor of shape (n_components,) or None
+        Of the code given a row, where the code is a random variable.
+    noise_variance : float
+        Of each column given the code.
+    """
+
+    mean: Tensor
+    column_scales: Tensor
+    projection: Tensor
+    loadings: Tensor
+    code_scales: Tensor
+    log_variances: Tensor | None
+    noise_variance: float
+
+
+def build(
+    design: Design, start: LinearStart, generator: torch.Generator
+) -> Autoencoder:
+    """Make an autoencoder at its start, in double precision on the CPU."""
+    if design.is_variational:
+        return _variational(design, start, generator).double()
+    return _deterministic(design, start, generator).double()
+
+
+def _deterministic(
+    design: Design, start: LinearStart, generator: torch.Generator
+) -> Autoencoder:
+    n_columns, n_codes = design.n_columns, design.n_components
+    encoder = design.network(design.n_inputs, n_codes, generator, encodes=True)
+    decoder = design.network(n_codes, n_columns, generator, encodes=False)
+    loss = assemble(design.blocks, lambda block, _: make_loss(block))
+    if design.linear_path:
+        encoder, decoder = around_linear_model(
+            encoder, decoder, loss, start, n_flags=len(design.incomplete)
+        )
+    return Autoencoder(encoder, decoder, loss, design.widths, design.incomplete)
+
+
+def _variational(
+    design: Design, start: LinearStart, generator: torch.Generator
+) -> VariationalAutoencoder:
+    n_columns, n_codes = design.n_columns, design.n_components
+    scales = usual_scales(design.blocks, start.column_scales.numpy())
+    encoder = design.network(design.n_inputs, 2 * n_codes, generator, encodes=True)
+    noise = start.noise_variance**0.5 if design.linear_path else None
+    likelihood = assemble(
+        design.blocks,
+        lambda block, columns: make_likelihood(
+            block, *map(torch.from_numpy, noise_scales(block, scales[columns], noise))
+        ),
+    )
+    n_outputs = n_columns + likelihood.n_extra
+    decoder = design.network(n_codes, n_outputs, generator, encodes=False)
+    if design.linear_path:
+        encoder, decoder = around_linear_model(
+            encoder,
+            decoder,
+            likelihood,
+            replace(start, column_scales=torch.from_numpy(scales)),
+            n_flags=len(design.incomplete),
+            trainable=True,
+        )
+    prior: Prior = StandardNormal(n_codes)
+    if design.n_prior_components:
+        prior = GaussianMixture(design.n_prior_components, n_codes)
+    return VariationalAutoencoder(
+        encoder, decoder, likelihood, prior, design.widths, design.incomplete
+    )
+
+
+def usual_scales(blocks: tuple[Block, ...], scales: np.ndarray) -> np.ndarray:
+    """Return the deviation of each column, by its quartiles where a few rows rule.
+
+    One row at a thousand standard deviations would make all others alike.
+    """
+    parts = [b.quartile_deviation if b.is_numeric else 0 * b.scale for b in blocks]
+    usual = np.concatenate(parts)
+    return np.where((usual > 0) & (scales > RULED * usual), usual, scales)
+
+
+def noise_scales(
+    block: Block, scales: np.ndarray, noise: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the noise that columns start with, and the least that they may reach.
+
+    Parameters
+    ----------
+    block : Block
+    scales : ndarray of shape (width,)
+        Deviations of the columns.
+    noise : float or None
+        Deviation of the noise about the linear start; None where there is no such.
+    """
+    scales = scales.copy()
+    if not block.is_numeric:
+        return scales, 0 * scales
+    floor = np.maximum(NOISE_FLOOR * scales, block.resolution / 12**0.5)
+    # The noise of a constant column stays where it starts: there is nothing to
+    # learn it from, and it would shrink without end.
+    constant = scales == 0
+    scales[constant] = 1.0 if noise is None else noise
+    floor[constant] = scales[constant]
+    if noise is not None:
+        scales[:] = noise
+    return scales, floor
 
 
 def around_linear_model(
     encoder: nn.Module,
     decoder: nn.Module,
     output: Output,
+    start: LinearStart,
     *,
-    mean: Tensor,
-    projection: Tensor,
-    loadings: Tensor,
-    column_scales: Tensor,
-    code_scales: Tensor,
     n_flags: int,
-    log_variances: Tensor | None = None,
     trainable: bool = False,
 ) -> tuple[LinearPath, LinearPath]:
     """Add networks to a linear encoder and decoder.
@@ -50,147 +155,34 @@ def around_linear_model(
         Networks that are zero at the start of training.
     output : Output
         What the decoder's output stands for.
-    mean, column_scales : Tensor of shape (n_columns,)
-    projection : Tensor of shape (n_components, n_columns)
-    loadings : Tensor of shape (n_columns, n_components)
-    code_scales : Tensor of shape (n_components,)
+    start : LinearStart
     n_flags : int
         Inputs after the columns that say which cells are missing.
-    log_variances : Tensor of shape (n_components,) or None
-        Of the code, as outputs of the encoder beside the code itself.
     trainable : bool
         Whether training moves projection and loadings.
     """
     pad = nn.functional.pad
-    bias, encoder_scale = -projection @ mean, code_scales
-    if log_variances is not None:
-        bias = torch.cat([bias, log_variances])
-        encoder_scale = torch.cat([code_scales, torch.ones_like(code_scales)])
+    mean, scales = start.mean, start.code_scales
+    bias, encoder_scale = -start.projection @ mean, scales
+    if start.log_variances is not None:
+        bias = torch.cat([bias, start.log_variances])
+        encoder_scale = torch.cat([scales, torch.ones_like(scales)])
     tangent, slope = output.tangent(mean)
     extra = (0, output.n_extra)
     return LinearPath(
-        pad(projection, (0, n_flags)),
+        pad(start.projection, (0, n_flags)),
         bias,
         encoder,
         input_centre=pad(mean, (0, n_flags)),
-        input_scale=pad(column_scales, (0, n_flags), value=0.5),
+        input_scale=pad(start.column_scales, (0, n_flags), value=0.5),
         output_scale=encoder_scale,
         trainable=trainable,
     ), LinearPath(
-        slope[:, None] * loadings,
+        slope[:, None] * start.loadings,
         pad(tangent, extra),
         decoder,
-        input_centre=torch.zeros_like(code_scales),
-        input_scale=code_scales,
-        output_scale=pad(slope * column_scales, extra, value=1.0),
+        input_centre=torch.zeros_like(scales),
+        input_scale=scales,
+        output_scale=pad(slope * start.column_scales, extra, value=1.0),
         trainable=trainable,
     )
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What the networks are made of, kept with the fit so that it can be rebuilt."""
-
-    blocks: tuple[Block, ...]
-    n_components: int
-    hidden_layer_sizes: tuple[int, ...]
-    activation: str
-    dropout: float
-    linear_path: bool
-    loss: str
-    encoder: ModuleFactory | None
-    decoder: ModuleFactory | None
-    incomplete: tuple[int, ...] = ()
-    n_prior_components: int = 0
-
-    @classmethod
-    def of(
-        cls,
-        estimator: Any,
-        blocks: tuple[Block, ...],
-        incomplete: tuple[int, ...],
-        **others: Any,
-    ) -> Architecture:
-        """Read an estimator's parameters."""
-        widths = estimator.hidden_layer_sizes
-        widths = (widths,) if isinstance(widths, Integral) else tuple(widths)
-        if not all(isinstance(width, Integral) and int(width) > 0 for width in widths):
-            raise ValueError(
-                f"got hidden_layer_sizes={estimator.hidden_layer_sizes!r}, but "
-                "expected positive integers."
-            )
-        return cls(
-            blocks=blocks,
-            incomplete=incomplete,
-            n_components=estimator.n_components_,
-            hidden_layer_sizes=tuple(map(int, widths)),
-            activation=estimator.activation,
-            dropout=float(estimator.dropout),
-            linear_path=bool(estimator.linear_path),
-            encoder=estimator.encoder,
-            decoder=estimator.decoder,
-            **others,
-        )
-
-    @property
-    def widths(self) -> list[int]:
-        """Columns of the matrix for each of the table's."""
-        return [width for block in self.blocks for width in block.widths]
-
-    @property
-    def n_columns(self) -> int:
-        """Width of the matrix that the networks see."""
-        return sum(self.widths)
-
-    @property
-    def n_inputs(self) -> int:
-        """Inputs of the encoder."""
-        return self.n_columns + len(self.incomplete)
-
-    def differences(self, other: Architecture) -> str:
-        """Say which parameters differ from those of another architecture."""
-        pairs = (
-            (f.name, getattr(self, f.name), getattr(other, f.name))
-            for f in fields(self)
-        )
-        return ", ".join(f"{name}={a!r} (not {b!r})" for name, a, b in pairs if a != b)
-
-    def network(
-        self,
-        n_inputs: int,
-        n_outputs: int,
-        generator: torch.Generator,
-        *,
-        encodes: bool,
-    ) -> nn.Module:
-        """Make the nonlinear network of one direction, the decoder's mirrored."""
-        factory = self.encoder if encodes else self.decoder
-        if factory is not None:
-            module = _users_module(factory, n_inputs, n_outputs)
-            return Gate(module, n_outputs) if self.linear_path else module
-        hidden = self.hidden_layer_sizes if encodes else self.hidden_layer_sizes[::-1]
-        return multilayer_perceptron(
-            (n_inputs, *hidden, n_outputs),
-            self.activation,
-            self.dropout,
-            generator,
-            starts_at_zero=self.linear_path,
-        )
-
-
-def _users_module(factory: ModuleFactory, n_inputs: int, n_outputs: int) -> nn.Module:
-    """Make a user's module and try it on two rows."""
-    module = factory(n_inputs, n_outputs)
-    if not isinstance(module, nn.Module):
-        raise TypeError(
-            f"got {module!r} from {factory!r}({n_inputs}, {n_outputs}), but expected "
-            "a torch.nn.Module; see the parameters encoder and decoder."
-        )
-    with torch.no_grad():
-        shape = tuple(module.eval()(torch.zeros(2, n_inputs)).shape)
-    if shape != (2, n_outputs):
-        raise ValueError(
-            f"got a module from {factory!r} that maps (2, {n_inputs}) to {shape}, but "
-            f"expected (2, {n_outputs}); see the parameters encoder and decoder."
-        )
-    return module.train()

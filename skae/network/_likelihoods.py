@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .._schema import Block
 from ._normal import standard_normal
 from ._outputs import RAREST, Logits, OfLevels, Output, Standardised
 
@@ -216,3 +217,19 @@ LIKELIHOODS: dict[str, type[Output]] = {
     "poisson": Poisson,
     "negative_binomial": NegativeBinomial,
 }
+
+
+def make_likelihood(block: Block, spread: Tensor, floor: Tensor) -> Output:
+    """Make the likelihood of a block of columns.
+
+    `spread` and `floor` are of the noise of numbers whose noise is learned.
+    """
+    centre, scale = map(torch.from_numpy, (block.centre, block.scale))
+    if block.kind.name == "categorical":
+        return Categorical(block.widths, centre, scale)
+    if block.kind.name == "binary":
+        return Binary(centre, scale)
+    kind = LIKELIHOODS[block.kind.name]
+    if issubclass(kind, Standardised):
+        return kind(centre, scale)
+    return kind(spread, floor) if issubclass(kind, LearnedNoise) else kind()

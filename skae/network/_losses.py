@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .._schema import Block
 from ._outputs import SMALLEST_NOISE, Logits, OfLevels, Output, Standardised
 
 
@@ -83,3 +84,13 @@ LOSSES: dict[str, type[Output]] = {
     "huber": Huber,
     "binary_cross_entropy": BinaryCrossEntropy,
 }
+
+
+def make_loss(block: Block) -> Output:
+    """Make the loss of a block of columns."""
+    if block.is_numeric:
+        return LOSSES[block.kind.name]()
+    centre, scale = map(torch.from_numpy, (block.centre, block.scale))
+    if block.kind.name == "binary":
+        return SquaredErrorOfBinary(centre, scale)
+    return SquaredErrorOfLevels(block.widths, centre, scale)

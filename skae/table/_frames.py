@@ -69,10 +69,12 @@ class TableReader:
         elif self.categorical_features is not None:
             chosen = _chosen(self.categorical_features, names, n_features)
             self.categorical_[chosen] = True
+        self.columns_: list[Any] = list(names) or list(range(n_features))
         self.levels_: dict[int, np.ndarray] = {}
         self.template_: Any = None
         self.names_: list[Any] = []
         self.is_array_ = frame is None
+        self.is_typed_ = False
         return self
 
     @property
@@ -116,6 +118,14 @@ class TableReader:
             else:
                 matrix[:, feature] = _numbers(values, missing, column.name)
         return np.ascontiguousarray(matrix)
+
+    def remember(self, X: Any, matrix: np.ndarray, weight: np.ndarray | None) -> None:
+        """Keep the levels of rows that count, and what it takes to write such rows."""
+        if weight is not None:
+            self.keep_levels(matrix, weight > 0)
+        self.is_typed_ = self.is_typed(X, matrix)
+        if self.is_typed_:
+            self.remember_dtypes(X, matrix)
 
     def keep_levels(self, matrix: np.ndarray, rows: np.ndarray) -> None:
         """Forget the levels that none of these rows has, in place."""

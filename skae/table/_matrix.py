@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .._schema import COUNTS, UNIT_INTERVAL, Block
+from .._schema import KINDS, Block, Encoded
 from ._levels import LevelEncoder
 from ._numbers import ColumnScaler
 
@@ -64,9 +64,6 @@ class TableEncoder:
         many = [f for f, level in self.levels_.items() if level.width > 1]
         self.order_ = np.r_[self.numeric_, np.array(two + many, dtype=int)]
         widths = tuple(self.levels_[f].width for f in many)
-        blocks = [Block(kind, (1,) * len(f)) for kind, f in by_kind.items()]
-        blocks += [Block("binary", (1,) * len(two)), Block("categorical", widths)]
-        self.blocks_ = tuple(block for block in blocks if block.widths)
         indicators = [self.levels_[f] for f in two + many]
         self.centre_ = np.concatenate(
             [self.scaler_.centre_, *(level.centre for level in indicators)]
@@ -74,22 +71,32 @@ class TableEncoder:
         self.scale_ = np.concatenate(
             [self.scaler_.scale_, *(level.scale for level in indicators)]
         )
+        columns = {kind: (1,) * len(features) for kind, features in by_kind.items()}
+        columns |= {"binary": (1,) * len(two), "categorical": widths}
+        self.blocks_ = tuple(self._make_blocks(columns))
         return self
+
+    def _make_blocks(self, columns: dict[str, tuple[int, ...]]) -> Iterator[Block]:
+        start = 0
+        for kind, widths in columns.items():
+            part = slice(start, start + sum(widths))
+            start = part.stop
+            if widths:
+                yield Block(
+                    KINDS[kind],
+                    widths,
+                    self.centre_[part],
+                    self.scale_[part],
+                    self.scaler_.resolution_[part],
+                    self.scaler_.quartile_deviation_[part],
+                )
 
     @property
     def is_numeric(self) -> bool:
         return not self.levels_
 
-    def encode(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Encode rows in their dtype.
-
-        Returns
-        -------
-        matrix : ndarray of shape (n_samples, n_columns)
-            Zero where a cell is missing.
-        seen : ndarray of bool of shape (n_samples, n_features) or None
-            In the order of the blocks; None where all are.
-        """
+    def encode(self, X: np.ndarray, weight: np.ndarray | None = None) -> Encoded:
+        """Encode rows in their dtype."""
         matrix = self.scaler_.encode(self._numbers(X))
         if not self.is_numeric:
             indicators = [
@@ -98,9 +105,14 @@ class TableEncoder:
             ]
             matrix = np.concatenate([matrix, *indicators], axis=1, dtype=X.dtype)
         seen = self._seen(X)
-        if seen is None:
-            return matrix, None
-        return np.nan_to_num(matrix, copy=False, posinf=np.inf, neginf=-np.inf), seen
+        if seen is not None:
+            np.nan_to_num(matrix, copy=False, posinf=np.inf, neginf=-np.inf)
+        return Encoded(matrix, self.widths, seen, weight)
+
+    @property
+    def widths(self) -> list[int]:
+        """Columns of the matrix for each of the table's, in the order of the blocks."""
+        return [width for block in self.blocks_ for width in block.widths]
 
     def _seen(self, X: np.ndarray) -> np.ndarray | None:
         """Tell which cells are seen, in the order of the blocks; None if all are."""
@@ -123,25 +135,23 @@ class TableEncoder:
                 f"got columns that overflow {encoded.dtype} with scaling="
                 f"{self.scalings[self.order_[0]]!r}; divide them by a constant first."
             )
-        kinds = np.array(self.kinds)
-        for kind in UNIT_INTERVAL & set(self.kinds):
-            columns = encoded[:, self.columns_of(kinds[self.order_] == kind)]
-            low, high = columns.min(), columns.max()
-            if low < -1e-6 or high > 1 + 1e-6:
-                raise ValueError(
-                    f"got values from {low:.3g} to {high:.3g} with scaling="
-                    f"{self.scalings[kinds.tolist().index(kind)]!r}, but {kind!r} "
-                    "expects values in [0, 1]: set scaling='minmax' or scaling='auto'."
+        for kind in dict.fromkeys(self.kinds):
+            chosen = np.array([name == kind for name in self.kinds])
+            if KINDS[kind].domain == "unit interval":
+                self._check_unit_interval(
+                    kind, encoded[:, self.columns_of(chosen[self.order_])]
                 )
-        for kind in COUNTS & set(self.kinds):
-            numbers = table[:, kinds == kind]
-            numbers = numbers[~np.isnan(numbers)]
-            if (numbers < 0).any() or (numbers % 1 != 0).any():
-                raise ValueError(
-                    f"got values that are not counts, but {kind!r} "
-                    "expects 0, 1, 2, ...: name the columns of counts, "
-                    "likelihood={name: kind}."
-                )
+            if KINDS[kind].domain == "count":
+                _check_counts(kind, table[:, chosen])
+
+    def _check_unit_interval(self, kind: str, columns: np.ndarray) -> None:
+        low, high = columns.min(), columns.max()
+        if low < -1e-6 or high > 1 + 1e-6:
+            raise ValueError(
+                f"got values from {low:.3g} to {high:.3g} with scaling="
+                f"{self.scalings[self.kinds.index(kind)]!r}, but {kind!r} "
+                "expects values in [0, 1]: set scaling='minmax' or scaling='auto'."
+            )
 
     def decode(
         self, matrix: np.ndarray, generator: np.random.Generator | None = None
@@ -185,7 +195,7 @@ class TableEncoder:
     def within_range(self, X: np.ndarray, *, whole: bool) -> np.ndarray:
         """Keep numbers in the range of the fit, and with `whole` to its decimals."""
         X[:, self.numeric_] = self.scaler_.within_range(X[:, self.numeric_], whole)
-        counts = [kind in COUNTS for kind in self.kinds]
+        counts = [KINDS[kind].domain == "count" for kind in self.kinds]
         X[:, counts] = X[:, counts].round()
         return X
 
@@ -208,9 +218,17 @@ class TableEncoder:
 
     def columns_of(self, features: np.ndarray) -> np.ndarray:
         """Repeat values per feature, in the order of the blocks, for each column."""
-        widths = [width for block in self.blocks_ for width in block.widths]
-        return np.repeat(features, widths, axis=-1)
+        return np.repeat(features, self.widths, axis=-1)
 
     def _numbers(self, X: np.ndarray) -> np.ndarray:
         """Return the numeric columns, without a copy where there are no others."""
         return X if self.is_all_numbers_ else X[:, self.numeric_]
+
+
+def _check_counts(kind: str, numbers: np.ndarray) -> None:
+    numbers = numbers[~np.isnan(numbers)]
+    if (numbers < 0).any() or (numbers % 1 != 0).any():
+        raise ValueError(
+            f"got values that are not counts, but {kind!r} expects 0, 1, 2, ...: name "
+            "the columns of counts, likelihood={name: kind}."
+        )

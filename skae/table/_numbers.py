@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from ._summaries import (
     _decimals,
@@ -188,6 +188,12 @@ class NormalScores:
 
     def inverse(self, scores: np.ndarray) -> np.ndarray:
         return np.interp(scores, self.edges, np.repeat(self.values, 2))
+
+    def chances(self, column: np.ndarray) -> np.ndarray:
+        """Share of the column below each value."""
+        inside = ndtr(np.interp(column, self.values, self.at_values))
+        beyond = np.where(column < self.values[0], 0.0, inside)
+        return np.where(column > self.values[-1], 1.0, beyond)
 
     def log_slope(self, column: np.ndarray) -> np.ndarray:
         """Log of the slope of the scores, at a value the mean slope around it."""

@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
-from torch import Tensor
 
 from ._rows import Cells, Rows
 
 MOST_JUDGES = 5000
 
 
-def split_rows(
-    cells: Cells, weight: Tensor | None, fraction: float | None, seed: int
-) -> tuple[Rows, Rows]:
-    """Choose the rows that the gradient sees and those that judge the weights.
+@dataclass(frozen=True)
+class Split:
+    """The rows that the gradient sees and those that judge the weights, as indices.
 
-    Up to 5,000 rows judge. Without a fraction every row is for training, theirs too.
+    Attributes
+    ----------
+    training, judging : ndarray of int
+    is_held_out : bool
+        Whether the gradient never sees the rows that judge.
     """
-    n_rows = len(cells)
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(n_rows, generator=generator).to(cells.device)
-    if fraction is None:
-        training, judging = order, order[:MOST_JUDGES]
-    else:
+
+    training: np.ndarray
+    judging: np.ndarray
+    is_held_out: bool
+
+    @classmethod
+    def of(cls, n_rows: int, n_val: int, fraction: float | None, seed: int) -> Split:
+        """Split rows at random, or by the validation rows that come after them.
+
+        Up to 5,000 rows judge. Without a fraction every row is for training, theirs
+        too.
+        """
+        if n_val:
+            return cls(np.arange(n_rows), np.arange(n_rows, n_rows + n_val), True)
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(n_rows, generator=generator).numpy()
+        if fraction is None:
+            return cls(order, order[:MOST_JUDGES], False)
         n_judging = min(max(round(fraction * n_rows), 1), n_rows - 1, MOST_JUDGES)
-        judging, training = order[:n_judging], order[n_judging:]
-    judging_weight = None if weight is None else weight / weight[judging].mean()
-    return Rows(cells, training, weight), Rows(cells, judging, judging_weight)
+        return cls(order[n_judging:], order[:n_judging], True)
+
+    def rows(self, cells: Cells, weight: np.ndarray | None) -> tuple[Rows, Rows]:
+        """Cut cells of all rows into those to learn from and those that judge."""
+        training, judging = (
+            torch.from_numpy(index).to(cells.device)
+            for index in (self.training, self.judging)
+        )
+        if weight is None:
+            return Rows(cells, training), Rows(cells, judging)
+        weights = torch.from_numpy(weight).to(cells.device, torch.float32)
+        of_judges = weights / weights[judging].mean()
+        return Rows(cells, training, weights), Rows(cells, judging, of_judges)

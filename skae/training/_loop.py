@@ -63,6 +63,22 @@ class History:
         return bool(self.loss_curve) and not math.isfinite(self.loss_curve[-1])
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How to descend: parameters of the estimators, "auto" included."""
+
+    solver: str = "adam"
+    learning_rate: float | str = "auto"
+    momentum: float = 0.9
+    weight_decay: float = 0.01
+    l1_penalty: float = 0.0
+    batch_size: int | str = "auto"
+    max_iter: int | str = "auto"
+    tol: float = 0.0
+    n_iter_no_change: int | str = "auto"
+    early_stopping: bool = True
+
+
 class Report(Protocol):
     """Who is told how training goes."""
 
@@ -87,9 +103,7 @@ class Training:
     report : Report
     prefer_start : bool
         Keep the start unless training improves on it significantly.
-    solver, learning_rate, momentum, weight_decay, l1_penalty, batch_size, max_iter, \
-    tol, n_iter_no_change, early_stopping
-        As in the estimators, "auto" included.
+    settings : Settings
     """
 
     def __init__(
@@ -101,44 +115,31 @@ class Training:
         report: Report,
         *,
         prefer_start: bool,
-        solver: str,
-        learning_rate: float | str,
-        momentum: float,
-        weight_decay: float,
-        l1_penalty: float,
-        batch_size: int | str,
-        max_iter: int | str,
-        tol: float,
-        n_iter_no_change: int | str,
-        early_stopping: bool,
+        settings: Settings,
     ) -> None:
         self.objective = objective
         self.rows = rows
         self.validation = validation
         self.report = report
         self.prefer_start = prefer_start
-        self.batch_size = _resolve(batch_size, BATCH_ROWS)
+        self.settings = settings
+        self.batch_size = _resolve(settings.batch_size, BATCH_ROWS)
         n_batches = math.ceil(len(rows) / self.batch_size)
-        steps_per_epoch = 1 if solver == "lbfgs" else n_batches
+        steps_per_epoch = 1 if settings.solver == "lbfgs" else n_batches
         enough = max(FEWEST_EPOCHS, math.ceil(DEFAULT_STEPS / steps_per_epoch))
         patient = math.ceil(PATIENCE_STEPS / steps_per_epoch)
-        self.cycle = Cycle(_resolve(max_iter, enough), steps_per_epoch)
+        self.cycle = Cycle(_resolve(settings.max_iter, enough), steps_per_epoch)
         self.check_epochs = max(
             math.ceil(STEPS_PER_CHECK / steps_per_epoch),
             math.ceil(ROWS_PER_JUDGE * len(validation) / len(rows)),
         )
         self.patience = math.inf
-        if early_stopping:
-            self.patience = _resolve(n_iter_no_change, patient)
-        self.tol = tol
-        self.learning_rate = _resolve(learning_rate, LEARNING_RATES[solver])
+        if settings.early_stopping:
+            self.patience = _resolve(settings.n_iter_no_change, patient)
+        self.learning_rate = _resolve(
+            settings.learning_rate, LEARNING_RATES[settings.solver]
+        )
         self.weights = Weights(objective.module, penalised)
-        self.solver_name = solver
-        self.options = {
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "l1_penalty": l1_penalty,
-        }
         self.solver = self._make_solver()
 
     def run(self) -> History:
@@ -192,7 +193,7 @@ class Training:
             losses = self._validation_losses()
             self.validation_loss = self.best.update(self.epoch, losses)
         self.checked_at = self.epoch
-        if not self.best.loss >= self.reference - self.tol:
+        if not self.best.loss >= self.reference - self.settings.tol:
             self.reference, self.improved_at = self.best.loss, self.epoch
 
     def _validation_losses(self) -> Tensor:
@@ -220,16 +221,22 @@ class Training:
         return self.history
 
     def _make_solver(self) -> GradientSolver | LBFGS:
-        if self.solver_name == "lbfgs":
+        settings = self.settings
+        if settings.solver == "lbfgs":
             return LBFGS(
                 self.weights,
                 self.objective.generator,
                 self.learning_rate,
-                weight_decay=self.options["weight_decay"],
-                l1_penalty=self.options["l1_penalty"],
+                weight_decay=settings.weight_decay,
+                l1_penalty=settings.l1_penalty,
             )
         return GradientSolver(
-            self.weights, self.solver_name, self.learning_rate, **self.options
+            self.weights,
+            settings.solver,
+            self.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            l1_penalty=settings.l1_penalty,
         )
 
 

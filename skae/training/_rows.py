@@ -50,18 +50,6 @@ class Rows:
             return cells, torch.ones_like(cells.values[:, 0])
         return cells, self.weight[index]
 
-    def drawn(self, n_rows: int, seed: int) -> Cells:
-        """Return up to `n_rows` rows, drawn by their weights where they have such."""
-        if self.weight is None:
-            return self.first(n_rows)
-        chances = self.weight[self.index].double().cpu().numpy()
-        generator = np.random.default_rng(seed)
-        chosen = generator.choice(
-            len(self), min(n_rows, len(self)), p=chances / chances.sum()
-        )
-        index = torch.from_numpy(chosen).to(self.index.device)
-        return self.cells.index_select(0, self.index[index])
-
     def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Rows]:
         """Cut the rows, shuffled, into batches of equal size up to `batch_size`."""
         n_batches = math.ceil(len(self) / batch_size)

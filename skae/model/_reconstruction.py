@@ -1,0 +1,394 @@
+"""The density of an autoencoder: of its codes, and of what reconstructions leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import linalg
+from scipy.special import logsumexp, softmax
+from torch import Tensor
+
+from .._schema import Encoded
+from .._torch import make_generator, no_gradients, to_numpy
+from ._mixture import LevelColumns, Mixture, fit_mixture, level_columns
+from ._model import Model
+
+CODE_PARTS = 30  # of the mixture that codes are drawn from
+ROWS_PER_PART = 10  # for each component of the code
+WIDEST = 200  # columns whose residuals are drawn with their correlations
+LEARNED_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class GivenCodes:
+    """Numbers given a code, in each part of a mixture of codes.
+
+    They are linear in the code, with Gaussian noise of any covariance around that.
+
+    Attributes
+    ----------
+    codes : Mixture
+    slopes : ndarray of shape (n_parts, 1 + n_components, n_numbers)
+        The first is a constant.
+    factors : ndarray of shape (n_parts, n_numbers, n_numbers)
+        Cholesky factors of the covariances. Where there are many columns, deviations of
+        shape (n_parts, n_numbers).
+    """
+
+    codes: Mixture
+    slopes: np.ndarray
+    factors: np.ndarray
+
+    @classmethod
+    def learn(
+        cls,
+        mixture: Mixture,
+        memberships: np.ndarray,
+        codes: np.ndarray,
+        numbers: np.ndarray,
+    ) -> GivenCodes:
+        """Regress numbers on codes by weighted least squares in each part.
+
+        `memberships` are of the rows, times their weights.
+        """
+        regressors = np.c_[np.ones(len(codes)), codes]
+        slopes, factors = [], []
+        for weight in memberships.T:
+            root = np.sqrt(weight)[:, None]
+            slope = np.linalg.lstsq(root * regressors, root * numbers)[0]
+            slopes.append(slope)
+            noise = root * (numbers - regressors @ slope)
+            factors.append(_factor(noise, weight.sum()))
+        return cls(mixture, np.stack(slopes), np.stack(factors))
+
+    def joint(self, chances: np.ndarray, levels: LevelColumns) -> Mixture:
+        """Return the mixture of codes, these numbers and levels of given chances."""
+        slopes = self.slopes[:, 1:]
+        cross = self.codes.covariances @ slopes
+        covariances = np.concatenate(
+            [
+                np.concatenate([self.codes.covariances, cross], axis=2),
+                np.concatenate(
+                    [
+                        cross.swapaxes(1, 2),
+                        slopes.swapaxes(1, 2) @ cross + self._noise(),
+                    ],
+                    axis=2,
+                ),
+            ],
+            axis=1,
+        )
+        means = self.codes.means
+        numbers = self.slopes[:, 0] + (means[:, None] @ slopes)[:, 0]
+        means = np.concatenate([means, numbers], axis=1)
+        return Mixture(self.codes.weights, means, covariances, chances, levels)
+
+    def _noise(self) -> np.ndarray:
+        if self.factors.ndim == 3:
+            return self.factors @ self.factors.swapaxes(1, 2)
+        return self.factors[:, :, None] ** 2 * np.eye(self.factors.shape[1])
+
+
+def _factor(noise: np.ndarray, total: float) -> np.ndarray:
+    """Return what turns standard normal draws into draws like weighted rows.
+
+    The correlations shrink where there are few rows for so many columns.
+    """
+    total, n_features = max(total, 1.0), noise.shape[1]
+    variances = (noise**2).sum(axis=0) / total
+    if n_features > WIDEST:
+        return np.sqrt(variances + TINY)
+    shrinkage = n_features / (n_features + total)
+    covariance = (1 - shrinkage) * noise.T @ noise / total
+    np.fill_diagonal(covariance, variances + TINY + 1e-9 * variances.max(initial=0.0))
+    return linalg.cholesky(covariance, lower=True)
+
+
+TINY = 1e-12  # variance in scaled units that keeps exact reconstructions a density
+
+
+@dataclass(frozen=True)
+class ReconstructionDensity:
+    """The density of rows that are decoded codes plus what a reconstruction leaves.
+
+    Codes have a mixture of Gaussians; residuals of numbers are Gaussian given the code,
+    with their correlations; levels are independent given the code, by the chances that
+    are decoded. Codes of rows are looked for by importance sampling, from a mixture of
+    codes and rows.
+
+    Attributes
+    ----------
+    model : Model
+    residuals, rows : GivenCodes
+        Of the numbers.
+    chances : ndarray of shape (n_parts, n_indicators)
+        Of levels, in each part of the codes.
+    n_points : int
+        Of importance sampling, for each row.
+    """
+
+    model: Model
+    residuals: GivenCodes
+    rows: GivenCodes
+    chances: np.ndarray
+    n_points: int = 100
+
+    @classmethod
+    def learn(cls, model: Model, encoded: Encoded, seed: int) -> ReconstructionDensity:
+        """Learn what codes and residuals of some rows are like."""
+        encoded = encoded.take(slice(LEARNED_ROWS))
+        n_rows = len(encoded)
+        weight = np.ones(n_rows) if encoded.weight is None else encoded.weight
+        numbers, codes = slice(_n_residuals(model)), model.latent(encoded)
+        rows = model.filled(encoded).astype(np.float64)
+        left = (rows - model.decoded(codes))[:, numbers]
+        if encoded.columns_seen is not None:  # filled cells leave as much as others
+            drawn = np.random.default_rng(seed).permuted(left, axis=0)
+            left = np.where(encoded.columns_seen[:, numbers], left, drawn)
+        mixture = _mixture_of(codes, weight, seed)
+        memberships = mixture.memberships(codes) * weight[:, None]
+        levels = level_columns(model.design.blocks)
+        first = model.design.n_numbers
+        chosen = levels.indicators(rows[:, first:])
+        frequencies = weight @ chosen / weight.sum()
+        mass = memberships.sum(axis=0)[:, None]
+        chances = (memberships.T @ chosen + frequencies) / (mass + 1)
+        return cls(
+            model,
+            GivenCodes.learn(mixture, memberships, codes, left),
+            GivenCodes.learn(mixture, memberships, codes, rows[:, numbers]),
+            chances,
+        )
+
+    @cached_property
+    def joint(self) -> Mixture:
+        """Codes and residuals."""
+        n_parts = len(self.residuals.codes.weights)
+        return self.residuals.joint(np.empty((n_parts, 0)), LevelColumns())
+
+    @cached_property
+    def proposal(self) -> Mixture:
+        """Codes and rows, as far as they are linear."""
+        return self.rows.joint(self.chances, level_columns(self.model.design.blocks))
+
+    def __getstate__(self) -> dict[str, Any]:
+        lazy = {"joint", "proposal"}  # large, and made anew in no time
+        return {k: v for k, v in vars(self).items() if k not in lazy}
+
+    def at(self, n_points: int) -> ReconstructionDensity:
+        """Return the same density, looked for at another number of points."""
+        return replace(self, n_points=n_points)
+
+    def given(self, X: np.ndarray, seen: np.ndarray) -> ReconstructionConditional:
+        """Condition on the seen cells of each row, by importance sampling."""
+        return ReconstructionConditional.of(self, X, seen)
+
+    def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw rows of shape (n_rows, n_columns)."""
+        parts, size = [], self.model.chunk_rows
+        for start in range(0, n_rows, size):
+            codes = self.residuals.codes.sample(min(size, n_rows - start), generator)
+            parts.append(self.around(codes, generator))
+        return np.concatenate(parts)
+
+    def around(
+        self,
+        codes: np.ndarray,
+        generator: np.random.Generator,
+        residuals: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Draw a row around each code, with residuals of which NaN are to be drawn."""
+        n_codes, n_left = codes.shape[1], _n_residuals(self.model)
+        if residuals is None:
+            residuals = np.full((len(codes), n_left), np.nan)
+        joined = np.c_[codes, residuals]
+        known = self.joint.given(np.nan_to_num(joined), ~np.isnan(joined))
+        left = known.draws(1, generator)[0, :, n_codes:]
+        rows = _drawn(self.model, codes, int(generator.integers(2**62)))
+        rows[:, :n_left] = self.model.decoded(codes)[:, :n_left] + left
+        return rows
+
+
+def _n_residuals(model: Model) -> int:
+    """Numbers that are decoded up to a residual; others are drawn by chances."""
+    blocks = [block for block in model.design.blocks if block.kind.domain == "real"]
+    return sum(block.width for block in blocks)
+
+
+def _mixture_of(codes: np.ndarray, weight: np.ndarray, seed: int) -> Mixture:
+    """Fit a mixture of a few full Gaussians to codes."""
+    scales = np.sqrt(np.average((codes - codes.mean(axis=0)) ** 2, axis=0))
+    scales[scales == 0] = 1.0
+    most = len(codes) // (ROWS_PER_PART * codes.shape[1])
+    mixture = fit_mixture(
+        codes / scales,
+        np.ones(codes.shape, dtype=bool),
+        weight,
+        int(np.clip(most, 1, CODE_PARTS)),
+        kind="full",
+        levels=LevelColumns(),
+        seed=seed,
+    )
+    return mixture.times(scales, 0 * scales)
+
+
+@dataclass(frozen=True)
+class ReconstructionConditional:
+    """What an autoencoder's density says of rows by their seen cells.
+
+    Attributes
+    ----------
+    density : ReconstructionDensity
+    X : ndarray of shape (n_rows, n_columns)
+    seen : ndarray of bool of shape (n_rows, n_columns)
+    codes : ndarray of shape (n_points, n_rows, n_components)
+    decoded : ndarray of shape (n_points, n_rows, n_columns)
+    log_weights : ndarray of shape (n_points, n_rows)
+    """
+
+    density: ReconstructionDensity
+    X: np.ndarray
+    seen: np.ndarray
+    codes: np.ndarray
+    decoded: np.ndarray
+    log_weights: np.ndarray
+
+    @classmethod
+    def of(
+        cls, density: ReconstructionDensity, X: np.ndarray, seen: np.ndarray
+    ) -> ReconstructionConditional:
+        model, n_points = density.model, density.n_points
+        n_codes = model.design.n_components
+        parts = _proposal_columns(model)
+        joined = np.c_[np.zeros((len(X), n_codes)), X[:, parts]]
+        known = np.c_[np.zeros((len(X), n_codes), dtype=bool), seen[:, parts]]
+        at_rows = density.proposal.given(joined, known)
+        points = np.random.default_rng(0)  # the same for every row
+        codes = at_rows.draws(n_points, points, shared=True)[:, :, :n_codes]
+        flat = codes.reshape(-1, n_codes)
+        joined = np.c_[flat, np.tile(X[:, parts], (n_points, 1))]
+        known = np.c_[np.ones(flat.shape, bool), np.tile(seen[:, parts], (n_points, 1))]
+        log_proposal = density.proposal.given(joined, known).log_density
+        log_joint = _log_joint(density, flat, X, seen)
+        log_weights = (log_joint - log_proposal).reshape(n_points, -1)
+        decoded = model.decoded(flat).reshape(n_points, *X.shape)
+        return cls(density, X, seen, codes, decoded, log_weights + at_rows.log_density)
+
+    @property
+    def log_density(self) -> np.ndarray:
+        """Of the seen cells, in nats."""
+        mean = logsumexp(self.log_weights, axis=0) - np.log(len(self.log_weights))
+        return np.where(self.seen.any(axis=1), mean, 0.0)
+
+    @property
+    def effective_draws(self) -> np.ndarray:
+        """How many codes carry the answers for each row."""
+        return np.asarray(1 / (softmax(self.log_weights, axis=0) ** 2).sum(axis=0))
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each cell; the seen ones are as they are."""
+        means, variances = self._moments()
+        weights = softmax(self.log_weights, axis=0)[:, :, None]
+        mean = (weights * means).sum(axis=0)
+        variance = (weights * (variances + (means - mean) ** 2)).sum(axis=0)
+        return (
+            np.where(self.seen, self.X, mean),
+            np.where(self.seen, 0.0, variance),
+        )
+
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each cell given each code."""
+        of, n_points = self.density, len(self.codes)
+        n_left, n_codes = _n_residuals(of.model), self.codes.shape[2]
+        joined = np.c_[self.codes.reshape(-1, n_codes), self._residuals()]
+        known = of.joint.given(np.nan_to_num(joined), ~np.isnan(joined))
+        left, spread = (m[:, n_codes:] for m in known.moments())
+        shape = (n_points, len(self.X), n_left)
+        means, variances = _chances(of.model, self.decoded)
+        means[:, :, :n_left] = self.decoded[:, :, :n_left] + left.reshape(shape)
+        variances[:, :, :n_left] = spread.reshape(shape)
+        return means, variances
+
+    def _residuals(self) -> np.ndarray:
+        """Return what each decoded code leaves of the seen numbers, NaN elsewhere."""
+        n_left = _n_residuals(self.density.model)
+        left = (self.X - self.decoded)[:, :, :n_left]
+        left = np.where(self.seen[:, :n_left], left, np.nan)
+        return left.reshape(-1, n_left)
+
+    def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""
+        upper = softmax(self.log_weights, axis=0).cumsum(axis=0).T
+        uniform = generator.random((n, len(upper), 1)) * upper[:, -1:]
+        chosen = (upper < uniform).sum(axis=-1)
+        rows = np.arange(len(self.X))
+        left = self._residuals().reshape(len(self.codes), len(self.X), -1)
+        codes = self.codes[chosen, rows].reshape(-1, self.codes.shape[2])
+        drawn = self.density.around(
+            codes, generator, left[chosen, rows].reshape(len(codes), -1)
+        )
+        return np.where(self.seen, self.X, drawn.reshape(n, *self.X.shape))
+
+
+def _proposal_columns(model: Model) -> np.ndarray:
+    """Columns of the matrix that codes are looked for by."""
+    columns = np.arange(model.design.n_columns)
+    is_number = columns < model.design.n_numbers
+    return columns[(columns < _n_residuals(model)) | ~is_number]
+
+
+def _log_joint(
+    density: ReconstructionDensity, codes: np.ndarray, X: np.ndarray, seen: np.ndarray
+) -> np.ndarray:
+    """Log-density of codes and of the seen cells, for each point and row."""
+    n_left = _n_residuals(density.model)
+    n_points = len(codes) // len(X)
+    decoded = density.model.decoded(codes)
+    left = np.tile(X[:, :n_left], (n_points, 1)) - decoded[:, :n_left]
+    known = np.tile(seen[:, :n_left], (n_points, 1))
+    joined = np.c_[codes, np.where(known, left, 0.0)]
+    known = np.c_[np.ones(codes.shape, dtype=bool), known]
+    result = density.joint.given(joined, known).log_density
+    if n_left < X.shape[1]:
+        result = result + _log_chances(density.model, codes, X, seen)
+    return result
+
+
+def _drawn(model: Model, codes: np.ndarray, seed: int) -> np.ndarray:
+    """Draw levels by the chances that are decoded; numbers are as decoded."""
+    latent = model.tensor(codes)
+    with no_gradients():
+        module: Any = model.module(latent.dtype)
+        generator = make_generator(seed, latent.device)
+        drawn = module.loss.sample(module.decoder(latent), generator)
+    return to_numpy(drawn).astype(np.float64)
+
+
+def _chances(model: Model, decoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of cells that are drawn by chances, given each code."""
+    levels, first = level_columns(model.design.blocks), model.design.n_numbers
+    means, variances = decoded.copy(), decoded * (1 - decoded)
+    chances = levels.normalised(decoded[..., first:])
+    means[..., first:], variances[..., first:] = levels.moments(chances)
+    return means, variances
+
+
+def _log_chances(
+    model: Model, codes: np.ndarray, X: np.ndarray, seen: np.ndarray
+) -> np.ndarray:
+    """Log-chance of the seen cells that have no residual, for each point and row."""
+    n_points, n_left = len(codes) // len(X), _n_residuals(model)
+    encoded = model.encoded(X, seen)
+    latent, values = model.tensor(codes), model.tensor(X)
+    with no_gradients():
+        module: Any = model.module(latent.dtype)
+        output = module.decoder(latent).unflatten(0, (n_points, len(X)))
+        cells: Tensor = module.loss.log_chance(output, values, torch.ones_like(values))
+        log_chances = to_numpy(cells[..., n_left:]).astype(np.float64)
+    if encoded.seen is not None:
+        log_chances = np.where(encoded.seen[:, n_left:], log_chances, 0.0)
+    return log_chances.sum(axis=-1).ravel()

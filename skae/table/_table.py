@@ -1,0 +1,179 @@
+"""The table as `fit` has learned it: what the rest of the house holds of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from .._schema import KINDS, Block, Encoded, Kind
+from ._frames import TableReader
+from ._margins import Margins, Matching
+from ._matrix import TableEncoder
+
+MARGIN_ROWS = 20_000  # rows that the margins of a table are read from
+NO_COLUMN = "got {0}={1!r} with a column {2!r}, but expected one of {3}."
+
+
+class Table:
+    """Numbers and levels of a table to the networks' matrix, and back.
+
+    Rows of numbers and level codes come from :meth:`read` of `frames`; what is drawn
+    leaves by :meth:`realise`, whoever drew it.
+
+    Attributes
+    ----------
+    frames : TableReader
+        Containers to numbers and level codes, and back.
+    encoder : TableEncoder
+        These to the matrix, and back.
+    names : list
+        Of the columns; their indices where they have none.
+    margins : Margins
+        Of the numbers.
+    """
+
+    def __init__(self, frames: TableReader) -> None:
+        self.frames = frames
+        self.names = frames.columns_
+        self._matching: Matching | None = None
+
+    def learn(
+        self,
+        rows: np.ndarray,
+        weight: np.ndarray | None,
+        kinds: Sequence[Kind],
+        scalings: Sequence[str | None],
+    ) -> Self:
+        """Learn scales, levels and margins from rows of numbers and level codes."""
+        names = [kind.name for kind in kinds]
+        self.encoder = TableEncoder(names, scalings).fit(rows, weight)
+        step = -(-len(rows) // MARGIN_ROWS)
+        some = None if weight is None else weight[::step]
+        self.margins = Margins(rows[::step, self.encoder.numeric_], some)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_matching": None}  # drawn anew from the model
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return self.encoder.blocks_
+
+    @property
+    def has_levels(self) -> bool:
+        return not self.frames.is_numeric
+
+    @property
+    def column_names(self) -> np.ndarray:
+        """Names for the columns of an answer."""
+        names = [n if isinstance(n, str) else f"x{i}" for i, n in enumerate(self.names)]
+        return np.array(names, dtype=object)
+
+    # ------------------------------------------------------------- to the matrix
+
+    def kinds(self, wanted: Mapping[Any, Kind], default: Kind) -> list[Kind]:
+        """Choose the kind of each column; levels have theirs already."""
+        levels = self.frames.categorical_
+        kinds = [KINDS["categorical"] if level else default for level in levels]
+        named = {column: kind.name for column, kind in wanted.items()}
+        for column, kind in wanted.items():
+            feature = self._feature("likelihood", named, column)
+            if levels[feature]:
+                raise ValueError(
+                    f"got likelihood={named!r} for the categorical column {column!r}, "
+                    "but expected columns of numbers."
+                )
+            kinds[feature] = kind
+        return kinds
+
+    def encode(self, rows: np.ndarray, weight: np.ndarray | None = None) -> Encoded:
+        """Encode rows of numbers and level codes, in their dtype."""
+        return self.encoder.encode(rows, weight)
+
+    def check(self, rows: np.ndarray, encoded: Encoded) -> None:
+        """Refuse numbers that overflow, or that their likelihood has no place for."""
+        self.encoder.check_range(rows, encoded.matrix)
+
+    def given(self, values: Mapping[Any, Any]) -> np.ndarray:
+        """Write given values as a row of numbers and level codes, NaN elsewhere."""
+        row = np.full((1, len(self.names)), np.nan)
+        for column, value in values.items():
+            feature = self._feature("given", dict(values), column)
+            row[0, feature] = self.frames.code_of(feature, column, value)
+        return row
+
+    def _feature(self, parameter: str, value: Any, column: Any) -> int:
+        if column not in self.names:
+            raise ValueError(NO_COLUMN.format(parameter, value, column, self.names))
+        return self.names.index(column)
+
+    def log_jacobian(self, rows: np.ndarray) -> np.ndarray:
+        """Log-density in the table's units less that of the matrix, in nats."""
+        return self.encoder.log_jacobian(rows)
+
+    # ------------------------------------------------------------ from the matrix
+
+    def decode(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the rows of numbers and level codes that the matrix stands for."""
+        return self.encoder.decode(matrix)
+
+    def decode_within(self, matrix: np.ndarray) -> np.ndarray:
+        """Do the same, with numbers in the range of the fit."""
+        return self.encoder.within_range(self.encoder.decode(matrix), whole=False)
+
+    def expected(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Return the mean of each number and the likeliest level of the others."""
+        rows = self.encoder.expected(mean, variance)
+        return self.encoder.within_range(rows, whole=False)
+
+    def realise(self, matrix: np.ndarray, seed: int) -> np.ndarray:
+        """Make drawn rows of the matrix rows of the table.
+
+        They get its margins, its whole numbers and decimals, and its range; of levels
+        that share an indicator one is drawn. Seen cells need not be theirs any more.
+        """
+        rows = self.encoder.decode(matrix, np.random.default_rng(seed))
+        if self._matching is not None:
+            numbers = self.encoder.numeric_
+            scores = matrix[:, : len(numbers)]
+            rows[:, numbers] = self._matching.move(scores, rows[:, numbers])
+        return self.encoder.within_range(rows, whole=True)
+
+    def match_margins(self, draw: Callable[[], np.ndarray], seed: int) -> None:
+        """Learn how drawn numbers are spread, once, from rows of the matrix as drawn.
+
+        A network draws smooth margins; tables have spikes, edges and gaps.
+        """
+        if self._matching is None:
+            drawn = draw()
+            decoded = self.encoder.decode(drawn, np.random.default_rng(seed))
+            numbers = self.encoder.numeric_
+            self._matching = self.margins.matching(
+                drawn[:, : len(numbers)], decoded[:, numbers]
+            )
+
+    # -------------------------------------------------------------- to containers
+
+    def holes(self, encoded: Encoded) -> np.ndarray:
+        """Return which cells are missing, in the order of the table's columns."""
+        holes = np.zeros((len(encoded), len(self.names)), dtype=bool)
+        if encoded.seen is not None:
+            holes[:, self.encoder.order_] = ~encoded.seen
+        return holes
+
+    def by_column(self, cells: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Put a value per seen cell into the table's columns, NaN where one is missing.
+
+        Columns that the matrix lacks have zero.
+        """
+        result = np.where(np.isnan(rows), np.nan, 0.0)
+        result[:, self.encoder.order_] += cells
+        return result
+
+    def fill(self, X: Any, holed: np.ndarray, rows: np.ndarray) -> Any:
+        """Return `X` with the missing cells of some rows taken from completed ones."""
+        whole = np.full((len(holed), len(self.names)), np.nan)
+        whole[holed] = rows
+        return self.frames.fill(X, whole)
