@@ -1,8 +1,9 @@
 """Autoencoders as scikit-learn transformers."""
 
 from ._autoencoder import AutoencoderTransformer
+from ._state import VERSION
 from ._vae import VAETransformer
 from .inspection._loss_curve import LossCurveDisplay
 
 __all__ = ["AutoencoderTransformer", "LossCurveDisplay", "VAETransformer"]
-__version__ = "0.1.0"
+__version__ = VERSION

@@ -32,6 +32,7 @@ from sklearn.utils.validation import (
 
 from ._progress import Progress
 from ._schema import Encoded, Kind
+from ._state import VERSION, loaded, saved
 from ._torch import derive_seeds, make_generator, resolve_device, to_numpy, to_tensor
 from .model._conditional import Density
 from .model._holes import principal_components_of, width_explaining
@@ -39,7 +40,7 @@ from .model._model import Model
 from .network._autoencoders import Autoencoder, network_weights
 from .network._design import Design, hidden_widths
 from .network._layers import ACTIVATIONS, seed_dropout
-from .table._distinct import canonical_rows
+from .table._distinct import distinct_rows
 from .table._frames import TableReader, as_frame, explain_text, to_container
 from .table._table import Table
 from .training._folds import Split
@@ -54,6 +55,7 @@ MARGIN_DRAWS = 5_000  # rows that show how what the model draws is spread
 SUMMARY_ROWS = 5_000  # training rows that a fitted summary is computed from
 GIVEN_POINTS = 10_000  # points of importance sampling for one row of given values
 REFERENCE_ROWS = 100
+HOLE_ROWS, HOLE_POINTS = 1_000, 20  # of the fit, that samples take their holes from
 LARGEST_RARITY = 10_000  # how many times less likely than usual given values may be
 LEAST_DRAWS = 20  # effective number of draws below which given values are too rare
 TOO_RARE = (
@@ -203,7 +205,7 @@ class BaseAutoencoder(
         weight = self._check_weight(sample_weight, rows)
         if not continues:
             self._table.frames.remember(X, rows, weight)
-        rows, weight = canonical_rows(rows, weight)
+        rows, weight = distinct_rows(rows, weight)
         if not continues:
             default, named = self._kinds()
             kinds = self._table.kinds(named, default)
@@ -347,12 +349,14 @@ class BaseAutoencoder(
         self.start_loss_ = history.start_loss
 
     def _remember_holes(self, encoded: Encoded, seed: int) -> None:
-        """Keep codes of training rows with their patterns of missing cells."""
+        """Keep some rows, completed, with their patterns of missing cells."""
         self._summary_seed = seed
         self._holes: tuple[np.ndarray, np.ndarray] | None = None
         if encoded.seen is not None:
-            some = encoded.take(slice(SUMMARY_ROWS))
-            self._holes = self._model.codes(some), self._table.holes(some)
+            some = encoded.take(slice(HOLE_ROWS))
+            known = self._density.at(HOLE_POINTS).given(some.matrix, some.cells_seen)
+            (whole,) = known.draws(1, np.random.default_rng(seed))
+            self._holes = whole.astype(np.float32), self._table.holes(some)
 
     # ------------------------------------------------------------ fitted models
 
@@ -374,6 +378,12 @@ class BaseAutoencoder(
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_model")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return saved(super().__getstate__(), VERSION)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(loaded(state, type(self).__name__, VERSION))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -579,8 +589,8 @@ class BaseAutoencoder(
         rows = self._table.realise(matrix, seed)
         rows = np.where(np.isnan(fixed), rows, fixed)
         if missing and self._holes is not None:
-            codes = self._model.codes(self._table.encode(rows))
-            nearest = pairwise_distances_argmin(codes, self._holes[0])
+            drawn = matrix.astype(np.float32)
+            nearest = pairwise_distances_argmin(drawn, self._holes[0])
             rows[self._holes[1][nearest]] = np.nan
         return self._as_table(rows)
 
@@ -610,6 +620,7 @@ class BaseAutoencoder(
         )
 
     def _density_at(self, n_importance_samples: int) -> Density:
+        check_is_fitted(self)
         check_count("n_importance_samples", n_importance_samples)
         return self._density.at(n_importance_samples)
 

@@ -110,6 +110,13 @@ class Encoded:
         return len(self.matrix)
 
     @property
+    def relative_weight(self) -> np.ndarray:
+        """Weights with a mean of one."""
+        if self.weight is None:
+            return np.ones(len(self))
+        return np.asarray(self.weight / self.weight.mean())
+
+    @property
     def columns_seen(self) -> np.ndarray | None:
         """Which cells of the matrix are there; None where all are."""
         return None if self.seen is None else self.columns_of(self.seen)

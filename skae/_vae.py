@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._base import SUMMARY_ROWS, BaseAutoencoder, check_count
 from ._schema import KINDS, Encoded, Kind
-from .model._choice import density_of_networks
 from .model._conditional import Density
 from .model._evidence import NetworkDensity
+from .model._network_stack import density_of_networks
 from .network._autoencoders import VariationalAutoencoder
 from .network._design import Design
 from .network._layers import ModuleFactory

@@ -298,10 +298,10 @@ def test_validation_rows_replace_the_split(estimator):
 
 def test_warm_start_goes_on_from_the_last_weights(estimator):
     estimator.set_params(warm_start=True, max_iter=60).fit(X)
-    first, encoder = estimator.best_loss_, estimator._encoder
+    first, encoder = estimator.best_loss_, estimator._table.encoder
     estimator.fit(X)
     assert estimator.start_loss_ == pytest.approx(first, rel=1e-4)
-    assert estimator._encoder is encoder
+    assert estimator._table.encoder is encoder
     assert estimator.n_iter_ == len(estimator.loss_curve_) > 60
 
 
@@ -1022,7 +1022,9 @@ def test_mixed_tables_may_be_tiny(quick, n_rows):
 def test_names_that_are_all_different_neither_dominate_nor_get_lost(quick):
     frame = mixed_frame(holes=0.0).assign(name=[f"row {i}" for i in range(120)])
     quick.fit(frame)
-    assert quick.module_(torch.zeros(1, quick._encoder.centre_.size)).shape[1] < 20
+    assert (
+        quick.module_(torch.zeros(1, quick._table.encoder.centre_.size)).shape[1] < 20
+    )
     drawn = quick.sample(100, random_state=0)["name"]
     assert set(drawn) <= set(frame["name"])
     assert drawn.nunique() > 30
@@ -1314,9 +1316,9 @@ def test_warm_start_goes_on_with_the_levels_of_the_first_fit(quick):
     frame, new = mixed_frame(holes=0.0), mixed_frame(seed=1)
     new.loc[:9, "town"] = "elsewhere"
     quick.set_params(warm_start=True).fit(frame)
-    encoder = quick._encoder
+    encoder = quick._table.encoder
     quick.fit(new)
-    assert quick._encoder is encoder
+    assert quick._table.encoder is encoder
     assert quick.n_iter_ == 10
     assert set(quick.sample(200, random_state=0)["town"]) == {"A", "B", "C", "D"}
 

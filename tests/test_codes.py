@@ -497,7 +497,7 @@ def test_a_row_scores_the_same_in_any_order_and_company(make, rows):
 
 def parts_of(est, rows):
     """Log-density of rows by quadrature over a code of one dimension, and by parts."""
-    values = (rows - est._encoder.centre_) / est._encoder.scale_
+    values = (rows - est._table.encoder.centre_) / est._table.encoder.scale_
     module, z = est._module(torch.float64), torch.linspace(-9, 9, 4001).double()
     with torch.no_grad():
         output = module.decoder(z[:, None, None])
@@ -507,7 +507,7 @@ def parts_of(est, rows):
     parts = [network, est._density.linear.log_density(values, values == values)]
     if est._density.mixture is not None:
         parts.append(est._density.mixture.log_density(values, values == values))
-    return np.array(parts) - np.log(est._encoder.scale_).sum()
+    return np.array(parts) - np.log(est._table.encoder.scale_).sum()
 
 
 @pytest.mark.parametrize(

@@ -13,18 +13,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import integrate, optimize, stats
 from scipy.special import logsumexp
 
-from skae import _mixture
-from skae._mixture import (
-    PSEUDO_COUNT,
-    LevelColumns,
-    Mixture,
-    choose_mixture,
-    fit_mixture,
-    frequencies_of,
-    linear_density,
-    patterns_of,
-    stack,
-)
+from skae.model import _em, _linear_density, _mixture
+from skae.model._choice import choose_mixture
+from skae.model._em import PSEUDO_COUNT, fit_mixture, frequencies_of
+from skae.model._level_columns import LevelColumns
+from skae.model._linear_density import linear_density
+from skae.model._mixture import Mixture
+from skae.model._patterns import patterns_of
+from skae.model._stack import stack
 
 N_NUMBERS, WIDTHS = 3, (1, 3, 2)  # two levels, three, and two as two indicators
 SEEDS = st.integers(0, 10_000)
@@ -417,7 +413,7 @@ def test_chunks_do_not_matter_to_linear_moments(monkeypatch):
     X = drawn(linear, 20)
     seen = columns_of(np.random.default_rng(1).uniform(size=(20, 6)) > 0.4)
     together = linear.given(X, seen).moments()
-    monkeypatch.setattr(_mixture, "LARGEST_STACK", 12)
+    monkeypatch.setattr(_linear_density, "LARGEST_STACK", 12)
     assert_allclose(linear.given(X, seen).moments(), together)
 
 
@@ -477,7 +473,7 @@ def test_one_part_with_holes_is_where_the_likelihood_is_largest():
     X, seen = (array[:, :2] for array in clusters(60, share=0.4)[:2])
     settings = {"regularisation": 0.0, "max_steps": 500, "n_parts": 1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_mixture, "TOLERANCE", 1e-13)
+        patch.setattr(_em, "TOLERANCE", 1e-13)
         density = fitted(X, seen, NO_LEVELS, **settings)
 
     def log_likelihood(values):
@@ -504,8 +500,8 @@ def test_one_part_with_holes_is_where_the_likelihood_is_largest():
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_steps_of_em_never_make_the_rows_less_likely(kind, share, monkeypatch):
     """With the prior on levels, a row each at the table's frequencies."""
-    monkeypatch.setattr(_mixture, "TOLERANCE", -1.0)
-    monkeypatch.setattr(_mixture, "LEAST_ROWS", 0)
+    monkeypatch.setattr(_em, "TOLERANCE", -1.0)
+    monkeypatch.setattr(_em, "LEAST_ROWS", 0)
     X, seen, levels = clusters(400, share=share)
     weight = np.random.default_rng(0).uniform(0.5, 2, 400)
     frequencies = frequencies_of(X, seen, weight, levels)
@@ -554,7 +550,7 @@ def test_what_stands_in_a_common_hole_does_not_matter_to_the_fit():
 
 
 def test_holes_that_few_rows_have_count_as_filled(monkeypatch):
-    monkeypatch.setattr(_mixture, "MOST_PATTERNS", 1)
+    monkeypatch.setattr(_em, "MOST_PATTERNS", 1)
     X, seen, levels = clusters(200)
     seen[:40, 0] = False
     found, expected = fitted(X, seen, levels), fitted(X, whole(X), levels)
@@ -633,6 +629,27 @@ def test_the_chosen_mixture_is_likelier_than_independent_levels(share):
     assert found.mean() > alone.mean() + 0.5
 
 
+def test_levels_that_tell_nothing_of_numbers_cost_nothing():
+    X, seen, levels = clusters(1300)
+    X[:, 2:] = X[np.random.default_rng(0).permutation(1300), 2:]
+    X, test = X[:300], X[300:]
+    choice = chosen(X, seen[:300], levels, 240)
+    numbers = chosen(X[:, :2], seen[:300, :2], NO_LEVELS, 240).final
+    chances = frequencies_of(X, seen[:300], np.ones(300), levels)
+    alone = numbers.given(test[:, :2], whole(test[:, :2])).log_density
+    alone += levels.log_chances(test[:, 2:], whole(test[:, 2:]), chances[None])[:, 0]
+    found = choice.final.given(test, whole(test)).log_density
+    assert found.mean() > alone.mean() - 0.1
+
+
+def test_levels_alone_can_be_chosen():
+    X, seen, levels = clusters(400)
+    choice = chosen(X[:, 2:], seen[:, 2:], levels, 300)
+    every = combinations(levels)
+    found = choice.final.given(every, whole(every)).log_density
+    assert np.exp(found).sum() == pytest.approx(1)
+
+
 def test_the_choice_does_not_depend_on_order_or_copies():
     X, seen, levels = clusters(150, share=0.1)
     order = np.r_[np.random.default_rng(0).permutation(100), np.arange(100, 150)]
@@ -676,11 +693,11 @@ def test_tables_too_small_or_too_wide_get_no_mixture():
 
 
 def test_many_rows_are_thinned(monkeypatch):
-    monkeypatch.setattr(_mixture, "MOST_ROWS", 60)
+    monkeypatch.setattr(_em, "MOST_ROWS", 60)
     X, seen, levels = clusters(400)
     choice = chosen(X, seen, levels, 300)
     assert np.isfinite(parameters(choice.final)).all()
-    assert len(choice.final.weights) <= 3 * 60 // _mixture.LEAST_ROWS
+    assert len(choice.final.weights) <= 3 * 60 // _em.LEAST_ROWS
 
 
 @given(cells=CELLS)

@@ -24,7 +24,8 @@ from ..network._build import LinearStart, build
 from ..network._cells import Cells
 from ..network._design import Design
 from ..network._normal import gaussian_kl
-from ._mixture import LinearDensity, level_columns, linear_density
+from ._level_columns import level_columns
+from ._linear_density import LinearDensity, linear_density
 from ._pca import PrincipalComponents
 
 CPU = torch.device("cpu")
@@ -225,7 +226,8 @@ class Model:
         return to_tensor(array, device, widest_dtype(array.dtype, device))
 
     def tensors(self, cells: Cells) -> Cells:
-        return cells.map(self.tensor)
+        like = self.tensor(cells.values)
+        return cells.map(lambda a: to_tensor(a, like.device, like.dtype))
 
 
 def _arrays(module: Autoencoder) -> dict[str, np.ndarray]:

@@ -72,7 +72,7 @@ def principal_components(
     n_samples, n_features = X.shape
     weight = np.ones(n_samples) if sample_weight is None else sample_weight
     mean = _weighted_sum(X, weight) / weight.sum()
-    divisor = weight.sum() - (weight**2).sum() / weight.sum()
+    divisor = _degrees_of_freedom(weight)
     n_directions = min(n_samples, n_features)
     n_kept = min(n_components, n_directions)
 
@@ -96,6 +96,18 @@ def principal_components(
         noise = variances[n_kept:].mean()
     scales = np.sqrt(np.maximum(column_variances, 0.0))
     return PrincipalComponents(mean, components, kept, float(noise), scales)
+
+
+def _degrees_of_freedom(weight: np.ndarray) -> float:
+    """Return the divisor of an unbiased variance.
+
+    Whole weights count rows that were given several times, others say how much a row
+    can be relied on.
+    """
+    total = weight.sum()
+    if total > 1 and (weight % 1 == 0).all():
+        return float(total - 1)
+    return float(total - (weight**2).sum() / total) or 1.0  # a single row
 
 
 def _weighted_sum(X: np.ndarray, weight: np.ndarray) -> np.ndarray:

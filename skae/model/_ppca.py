@@ -81,7 +81,7 @@ class ProbabilisticPCA:
         if (seen != patterns).any():
             patterns, which = np.unique(seen, axis=0, return_inverse=True)
         outer = self.loadings[:, :, None] * self.loadings[:, None, :]
-        precision = patterns.astype(float) @ outer.reshape(len(outer), -1)
+        precision = patterns.astype(float) @ outer.reshape(len(outer), n_codes**2)
         precision = precision.reshape(-1, n_codes, n_codes) / self.noise_variance
         precision += np.eye(n_codes)
         covariance = np.linalg.inv(precision)[which]

@@ -14,13 +14,16 @@ from torch import Tensor
 
 from .._schema import Encoded
 from .._torch import make_generator, no_gradients, to_numpy
-from ._mixture import LevelColumns, Mixture, fit_mixture, level_columns
+from ._em import fit_mixture
+from ._level_columns import LevelColumns, level_columns
+from ._mixture import Mixture
 from ._model import Model
 
 CODE_PARTS = 30  # of the mixture that codes are drawn from
 ROWS_PER_PART = 10  # for each component of the code
 WIDEST = 200  # columns whose residuals are drawn with their correlations
 LEARNED_ROWS = 5_000
+COMPLETING_PARTS = 5  # of a mixture that draws the holes of a table
 
 
 @dataclass(frozen=True)
@@ -141,14 +144,9 @@ class ReconstructionDensity:
     def learn(cls, model: Model, encoded: Encoded, seed: int) -> ReconstructionDensity:
         """Learn what codes and residuals of some rows are like."""
         encoded = encoded.take(slice(LEARNED_ROWS))
-        n_rows = len(encoded)
-        weight = np.ones(n_rows) if encoded.weight is None else encoded.weight
+        weight, rows = encoded.relative_weight, _completed(encoded, model, seed)
         numbers, codes = slice(_n_residuals(model)), model.latent(encoded)
-        rows = model.filled(encoded).astype(np.float64)
         left = (rows - model.decoded(codes))[:, numbers]
-        if encoded.columns_seen is not None:  # filled cells leave as much as others
-            drawn = np.random.default_rng(seed).permuted(left, axis=0)
-            left = np.where(encoded.columns_seen[:, numbers], left, drawn)
         mixture = _mixture_of(codes, weight, seed)
         memberships = mixture.memberships(codes) * weight[:, None]
         levels = level_columns(model.design.blocks)
@@ -219,9 +217,33 @@ def _n_residuals(model: Model) -> int:
     return sum(block.width for block in blocks)
 
 
+def _completed(encoded: Encoded, model: Model, seed: int) -> np.ndarray:
+    """Draw the holes of rows from a mixture of their seen cells.
+
+    What a reconstruction of a row with holes says of them was never trained; what it
+    leaves of such a draw puts that right.
+    """
+    X, seen = encoded.matrix.astype(np.float64), encoded.cells_seen
+    if encoded.seen is None:
+        return X
+    mixture = fit_mixture(
+        X,
+        seen,
+        encoded.relative_weight,
+        COMPLETING_PARTS,
+        kind="full" if X.shape[1] <= WIDEST else "diag",
+        levels=level_columns(model.design.blocks),
+        seed=seed,
+    )
+    known = mixture.given(X, seen)
+    (whole,) = known.draws(1, np.random.default_rng(seed))
+    return np.asarray(whole)
+
+
 def _mixture_of(codes: np.ndarray, weight: np.ndarray, seed: int) -> Mixture:
     """Fit a mixture of a few full Gaussians to codes."""
-    scales = np.sqrt(np.average((codes - codes.mean(axis=0)) ** 2, axis=0))
+    mean = np.average(codes, axis=0, weights=weight)
+    scales = np.sqrt(np.average((codes - mean) ** 2, axis=0, weights=weight))
     scales[scales == 0] = 1.0
     most = len(codes) // (ROWS_PER_PART * codes.shape[1])
     mixture = fit_mixture(
@@ -318,7 +340,7 @@ class ReconstructionConditional:
         n_left = _n_residuals(self.density.model)
         left = (self.X - self.decoded)[:, :, :n_left]
         left = np.where(self.seen[:, :n_left], left, np.nan)
-        return left.reshape(-1, n_left)
+        return left.reshape(len(left) * len(self.X), n_left)
 
     def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
         """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""
@@ -326,10 +348,11 @@ class ReconstructionConditional:
         uniform = generator.random((n, len(upper), 1)) * upper[:, -1:]
         chosen = (upper < uniform).sum(axis=-1)
         rows = np.arange(len(self.X))
-        left = self._residuals().reshape(len(self.codes), len(self.X), -1)
+        n_left = _n_residuals(self.density.model)
+        left = self._residuals().reshape(len(self.codes), len(self.X), n_left)
         codes = self.codes[chosen, rows].reshape(-1, self.codes.shape[2])
         drawn = self.density.around(
-            codes, generator, left[chosen, rows].reshape(len(codes), -1)
+            codes, generator, left[chosen, rows].reshape(len(codes), left.shape[2])
         )
         return np.where(self.seen, self.X, drawn.reshape(n, *self.X.shape))
 

@@ -11,7 +11,9 @@ from scipy.special import logsumexp, softmax
 
 from .._statistics import exceed_their_error
 from ._conditional import Conditional, Density
-from ._mixture import stack
+
+EM_STEPS = 300
+SMALLEST_SHARE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -133,3 +135,39 @@ class StackConditional:
 
 
 MANY = 1e6  # draws: closed forms have no end of them
+
+
+def stack(
+    log_densities: np.ndarray, least: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """Weigh densities so that held-out rows are likeliest under their mixture.
+
+    Parameters
+    ----------
+    log_densities : ndarray of shape (n_rows, n_densities)
+        Of rows that none of the densities was fitted to.
+    least : ndarray of shape (n_densities,)
+        Smallest share of each.
+    weight : ndarray of shape (n_rows,)
+        Mass of each row.
+
+    Returns
+    -------
+    shares : ndarray of shape (n_densities,)
+        They add up to one.
+
+    References
+    ----------
+    Smyth, P. and Wolpert, D. (1999). Linearly combining density estimators via
+    stacking. Machine Learning 36, 59-83.
+    """
+    free = np.full(len(least), 1 / len(least))  # of what is left above the least
+    likelihoods = np.exp(log_densities - log_densities.max(axis=1, keepdims=True))
+    weight = weight / weight.sum()
+    for _ in range(EM_STEPS):
+        shares = least + (1 - least.sum()) * free
+        total = (likelihoods * shares).sum(axis=1, keepdims=True)
+        free = free * (weight @ (likelihoods / total))
+        free = free / free.sum()
+        free[free < SMALLEST_SHARE] = 0.0
+    return np.asarray(least + (1 - least.sum()) * free)

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 
+from ._dtypes import ColumnSample
+
 Series: TypeAlias = "nw.Series[Any]"
 Frame: TypeAlias = "nw.DataFrame[Any]"
 CATEGORICAL = (nw.String, nw.Boolean, nw.Categorical, nw.Enum)
@@ -44,7 +46,7 @@ class TableReader:
     categorical_ : ndarray of bool of shape (n_features,)
     levels_ : dict of int to ndarray
         Levels of each categorical column, sorted.
-    template_ : list of native series or None
+    template_ : list of ColumnSample or None
         For each column one cell of each level and a missing one, or of numbers one
         cell, missing if there is such; None where rows come back as plain arrays.
     """
@@ -71,7 +73,7 @@ class TableReader:
             self.categorical_[chosen] = True
         self.columns_: list[Any] = list(names) or list(range(n_features))
         self.levels_: dict[int, np.ndarray] = {}
-        self.template_: Any = None
+        self.template_: list[ColumnSample] = []
         self.names_: list[Any] = []
         self.is_array_ = frame is None
         self.is_typed_ = False
@@ -166,7 +168,7 @@ class TableReader:
                 _, rows = np.unique(cells, return_index=True)  # NaN comes last
             else:
                 rows = np.argsort(~np.isnan(cells), kind="stable")[:1]
-            self.template_.append(_take(column, rows).to_native())
+            self.template_.append(ColumnSample.of(_take(column, rows)))
 
     def is_typed(self, X: Any, matrix: np.ndarray) -> bool:
         """Tell whether rows come back as the table was: levels, dtypes, container.
@@ -225,7 +227,7 @@ class TableReader:
 
     def _column(self, feature: int, values: np.ndarray) -> Series:
         """Make a column like the fitted one: codes become levels."""
-        native = self.template_[feature]
+        native = self.template_[feature].series()
         template: Series = nw.from_native(native, series_only=True)
         template = template.alias(self.names_[feature])
         missing = np.isnan(values)

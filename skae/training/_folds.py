@@ -36,6 +36,8 @@ class Split:
         """
         if n_val:
             return cls(np.arange(n_rows), np.arange(n_rows, n_rows + n_val), True)
+        if n_rows == 1:  # copies of one row: nothing to learn, and nothing to judge by
+            return cls(np.zeros(1, dtype=int), np.zeros(1, dtype=int), False)
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(n_rows, generator=generator).numpy()
         if fraction is None:
@@ -51,6 +53,7 @@ class Split:
         )
         if weight is None:
             return Rows(cells, training), Rows(cells, judging)
-        weights = torch.from_numpy(weight).to(cells.device, torch.float32)
+        relative = torch.from_numpy(weight / weight[self.training].mean())
+        weights = relative.to(cells.device, torch.float32)
         of_judges = weights / weights[judging].mean()
         return Rows(cells, training, weights), Rows(cells, judging, of_judges)

@@ -1,0 +1,312 @@
+"""Mixtures fitted by EM to weighted rows with holes and levels."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy.special import logsumexp
+from sklearn import config_context
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from ._level_columns import TINY, LevelColumns
+from ._mixture import Mixture
+from ._patterns import Pattern, patterns_of, softmax
+
+Kind = Literal["full", "diag"]
+MOST_ROWS = 5_000  # that a mixture is fitted to
+LEAST_ROWS = 5  # per part
+MOST_PATTERNS = 50  # of holes that EM takes as they are
+REGULARISATION = 1e-3  # of a column's variance, on the diagonal of each covariance
+TOLERANCE = 1e-3  # nats per row, in a step of EM
+HALF_A_ROW = 0.5  # beside those of each level in the table
+PSEUDO_COUNT = 1.0  # rows per level, of the table's frequencies, in each part
+# Several threads add up in the order in which they finish, and round so.
+one_thread = threadpool_limits.wrap(limits=1, user_api="openmp")
+
+
+@dataclass(frozen=True)
+class WeightedRows:
+    """Rows of which no two are the same, in an order that depends on them alone."""
+
+    X: np.ndarray
+    seen: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def distinct(
+        cls, X: np.ndarray, seen: np.ndarray, weight: np.ndarray
+    ) -> WeightedRows:
+        # Adding zero makes -0.0 and 0.0 the same bytes.
+        rows = np.ascontiguousarray(np.c_[np.nan_to_num(X) + 0.0, seen], dtype=float)
+        row_type = np.dtype((np.void, rows.itemsize * rows.shape[1]))
+        _, first, which = np.unique(
+            rows.view(row_type).ravel(), return_index=True, return_inverse=True
+        )
+        rows = rows[first]
+        n_columns = X.shape[1]
+        mass = np.bincount(which.ravel(), weight, minlength=len(rows))
+        some = cls(rows[:, :n_columns], rows[:, n_columns:] > 0, mass)
+        return some.take(np.flatnonzero(mass > 0))
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def take(self, rows: np.ndarray) -> WeightedRows:
+        return WeightedRows(self.X[rows], self.seen[rows], self.weight[rows])
+
+    def thinned(self, seed: int) -> WeightedRows:
+        """Keep rows drawn at random where there are many."""
+        if len(self) <= MOST_ROWS:
+            return self
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self.take(order[:MOST_ROWS])
+
+    def with_common_holes(self, n_numbers: int) -> WeightedRows:
+        """Call numbers seen, as filled, where few rows have the same holes."""
+        found = list(patterns_of(self.seen[:, :n_numbers]))
+        found.sort(key=lambda one: -self.weight[one[1]].sum())
+        seen = self.seen.copy()
+        for _, rows in found[MOST_PATTERNS:]:
+            seen[rows, :n_numbers] = True
+        return replace(self, seen=seen)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """Rows as the steps of EM need them again and again.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_numbers)
+    groups : list of patterns of seen numbers, and the rows of each
+    chosen, present : ndarray of shape (n_rows, n_indicators)
+    weight : ndarray of shape (n_rows,)
+    """
+
+    X: np.ndarray
+    groups: list[tuple[np.ndarray, np.ndarray]]
+    chosen: np.ndarray
+    present: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, rows: WeightedRows, levels: LevelColumns) -> _Evidence:
+        n_numbers = rows.X.shape[1] - levels.width
+        groups = list(patterns_of(rows.seen[:, :n_numbers]))
+        chosen = levels.chosen(rows.X[:, n_numbers:], rows.seen[:, n_numbers:])
+        return cls(rows.X[:, :n_numbers], groups, *chosen, rows.weight)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What the rows tell a step of EM, summed over them for each part.
+
+    Attributes
+    ----------
+    mass : ndarray of shape (n_parts,)
+    first, second : ndarray, (n_parts, n_numbers) and (n_parts, n_numbers, n_numbers)
+        Of expected deviations from the means of the step before.
+    chosen, present : ndarray of shape (n_parts, n_indicators)
+        Mass of each level, and of the rows whose level is seen.
+    log_likelihood : float
+        Mean over the rows.
+    """
+
+    mass: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    chosen: np.ndarray
+    present: np.ndarray
+    log_likelihood: float
+
+    @classmethod
+    def of(
+        cls, mixture: Mixture, seen: _Evidence, memberships: np.ndarray | None = None
+    ) -> _Sums:
+        """Expect the numbers that are not seen, and the parts unless they are given."""
+        first, second = np.zeros_like(mixture.means), np.zeros_like(mixture.covariances)
+        parts = np.log(mixture.weights) + mixture.levels.log_chances_of(
+            seen.chosen, seen.present, mixture.chances
+        )
+        shares = np.empty(parts.shape)
+        for pattern, rows in mixture._patterns(seen.groups):
+            deviations = pattern.deviations(seen.X[rows])
+            parts[rows] += pattern.log_density(deviations)
+            known = softmax(parts[rows]) if memberships is None else memberships[rows]
+            shares[rows] = seen.weight[rows, None] * known
+            _add_numbers(first, second, pattern, deviations, shares[rows].T)
+        return cls(
+            shares.sum(axis=0),
+            first,
+            second,
+            shares.T @ seen.chosen,
+            shares.T @ seen.present,
+            float(np.average(logsumexp(parts, axis=1), weights=seen.weight)),
+        )
+
+
+def _add_numbers(
+    first: np.ndarray,
+    second: np.ndarray,
+    pattern: Pattern,
+    deviations: np.ndarray,
+    shares: np.ndarray,
+) -> None:
+    """Add what rows of one pattern tell of the numbers, shared among the parts."""
+    whole = np.empty((*shares.shape, first.shape[1]))
+    whole[:, :, pattern.seen] = deviations
+    whole[:, :, pattern.unseen] = pattern.expected(deviations)
+    weighted = shares[:, :, None] * whole
+    first += weighted.sum(axis=1)
+    second += weighted.swapaxes(1, 2) @ whole
+    block = (slice(None), pattern.unseen[:, None], pattern.unseen)
+    second[block] += shares.sum(axis=1)[:, None, None] * pattern.covariances
+
+
+@one_thread
+def fit_mixture(
+    X: np.ndarray,
+    seen: np.ndarray,
+    weight: np.ndarray,
+    n_parts: int,
+    *,
+    kind: Kind,
+    levels: LevelColumns,
+    regularisation: float = REGULARISATION,
+    seed: int,
+    max_steps: int = 50,
+) -> Mixture:
+    """Fit a mixture to standardised rows, with holes, by EM [1]_.
+
+    Rows of integer weights and the same rows repeated, in any order, have the same fit.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_columns)
+        Numbers first, then indicators. In the few rows whose holes hardly another row
+        has, beyond the `MOST_PATTERNS` commonest patterns, numbers that are not seen
+        count as they stand here: fill them with what a linear density expects.
+    seen : ndarray of bool of shape (n_rows, n_columns)
+    weight : ndarray of shape (n_rows,)
+        Mass of each row: how many rows it stands for.
+    n_parts : int
+        Parts of less mass than a few rows are left out of what comes back.
+    kind : {"full", "diag"}
+        Covariances of the numbers.
+    levels : LevelColumns
+    regularisation : float
+        Added to the variances.
+    seed : int
+    max_steps : int
+
+    References
+    ----------
+    .. [1] Ghahramani, Z. and Jordan, M. I. (1994). Supervised learning from incomplete
+       data via an EM approach. NIPS 6, 120-127.
+    """
+    rows = WeightedRows.distinct(X, seen, weight)
+    return fit_rows(rows, n_parts, kind, levels, regularisation, seed, max_steps)
+
+
+def fit_rows(
+    rows: WeightedRows,
+    n_parts: int,
+    kind: Kind,
+    levels: LevelColumns,
+    regularisation: float,
+    seed: int,
+    max_steps: int = 50,
+) -> Mixture:
+    rows = rows.with_common_holes(rows.X.shape[1] - levels.width)
+    mixture, memberships = _start(rows, min(n_parts, len(rows)), levels, seed)
+    frequencies = mixture.chances[0]
+    seen, before = _Evidence.of(rows, levels), -np.inf
+    sums = _Sums.of(mixture, seen, memberships)
+    for _ in range(max_steps):
+        mixture = _maximised(mixture, sums, kind, regularisation, frequencies)
+        sums = _Sums.of(mixture, seen)
+        if abs(sums.log_likelihood - before) < TOLERANCE:
+            break
+        before = sums.log_likelihood
+    return _without_small_parts(mixture, sums.mass)
+
+
+def _start(
+    rows: WeightedRows, n_parts: int, levels: LevelColumns, seed: int
+) -> tuple[Mixture, np.ndarray]:
+    """Return parts that are all like the table, and the part of each row by k-means."""
+    total = np.maximum(rows.weight @ rows.seen, TINY)
+    mean = rows.weight @ np.where(rows.seen, rows.X, 0.0) / total
+    filled = np.where(rows.seen, rows.X, mean)
+    variance = rows.weight @ np.where(rows.seen, filled - mean, 0.0) ** 2 / total
+    n_numbers = rows.X.shape[1] - levels.width
+    covariance = np.diag(variance[:n_numbers] + REGULARISATION)
+    mixture = Mixture(
+        np.full(n_parts, 1 / n_parts),
+        np.tile(mean[:n_numbers], (n_parts, 1)),
+        np.tile(covariance, (n_parts, 1, 1)),
+        np.tile(frequencies_of(rows.X, rows.seen, rows.weight, levels), (n_parts, 1)),
+        levels,
+    )
+    model = KMeans(n_parts, n_init=1, random_state=seed)
+    with warnings.catch_warnings(), config_context(array_api_dispatch=False):
+        # Rows that differ in their holes alone may leave clusters without any.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        labels = model.fit(filled, sample_weight=rows.weight).labels_
+    return mixture, np.eye(n_parts)[labels]
+
+
+def frequencies_of(
+    X: np.ndarray, seen: np.ndarray, weight: np.ndarray, levels: LevelColumns
+) -> np.ndarray:
+    """Return the chances of levels in a table, none of them zero.
+
+    Each level has half a row beside those that are seen.
+    """
+    n_numbers = X.shape[1] - levels.width
+    present = seen[:, n_numbers:]
+    indicators = np.where(present, levels.indicators(X[:, n_numbers:]), 0.0)
+    total = weight @ present + HALF_A_ROW * levels.n_levels
+    return np.asarray((weight @ indicators + HALF_A_ROW) / total)
+
+
+def _maximised(
+    before: Mixture,
+    sums: _Sums,
+    kind: Kind,
+    regularisation: float,
+    frequencies: np.ndarray,
+) -> Mixture:
+    """Return the mixture under which the expected rows are likeliest."""
+    mass = sums.mass + 10 * np.finfo(float).eps
+    shift = sums.first / mass[:, None]
+    covariances = sums.second / mass[:, None, None]
+    covariances -= shift[:, :, None] * shift[:, None, :]
+    identity = np.eye(before.n_numbers)
+    if kind == "diag":
+        covariances *= identity
+    pseudo = PSEUDO_COUNT * before.levels.n_levels
+    return Mixture(
+        mass / mass.sum(),
+        before.means + shift,
+        covariances + regularisation * identity,
+        (sums.chosen + pseudo * frequencies) / (sums.present + pseudo),
+        before.levels,
+    )
+
+
+def _without_small_parts(mixture: Mixture, mass: np.ndarray) -> Mixture:
+    """Drop the parts of a row or two: these know them by heart, and no others."""
+    kept = mass >= min(LEAST_ROWS, mass.max())
+    return Mixture(
+        mixture.weights[kept] / mixture.weights[kept].sum(),
+        mixture.means[kept],
+        mixture.covariances[kept],
+        mixture.chances[kept],
+        mixture.levels,
+    )

@@ -1,0 +1,151 @@
+"""The density of probabilistic PCA beside independent levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.utils import gen_batches
+
+from ._level_columns import LevelColumns
+from ._patterns import LARGEST_STACK
+from ._ppca import ProbabilisticPCA
+
+
+@dataclass(frozen=True)
+class LinearDensity:
+    """Probabilistic PCA of the numbers times independent levels.
+
+    Attributes
+    ----------
+    numbers : ProbabilisticPCA
+    chances : ndarray of shape (n_indicators,)
+        As in a mixture.
+    levels : LevelColumns
+    """
+
+    numbers: ProbabilisticPCA
+    chances: np.ndarray
+    levels: LevelColumns
+
+    @property
+    def n_numbers(self) -> int:
+        return len(self.numbers.mean)
+
+    def at(self, n_points: int) -> LinearDensity:
+        """Return the density itself: a closed form is not looked for at points."""
+        return self
+
+    def given(self, X: np.ndarray, seen: np.ndarray) -> LinearConditional:
+        """Condition on the seen cells of each row, as a mixture does."""
+        X, n_numbers = np.where(seen, X, 0.0), self.n_numbers
+        log_density = self.numbers.log_density(X[:, :n_numbers], seen[:, :n_numbers])
+        log_density += self.levels.log_chances(
+            X[:, n_numbers:], seen[:, n_numbers:], self.chances[None]
+        )[:, 0]
+        return LinearConditional(self, X, seen, log_density)
+
+    def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw rows of shape (n_rows, n_columns)."""
+        nothing = np.zeros((n_rows, self.n_numbers + self.levels.width))
+        return self.given(nothing, nothing.astype(bool)).draws(1, generator)[0]
+
+
+def linear_density(
+    mean: np.ndarray,
+    loadings: np.ndarray,
+    noise_variance: float,
+    chances: np.ndarray,
+    levels: LevelColumns,
+) -> LinearDensity:
+    """Return N(mean, W Wᵀ + σ² I) of the numbers times independent levels.
+
+    Its cost grows with the cube of the number of components alone.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (n_numbers,)
+    loadings : ndarray of shape (n_numbers, n_components)
+        W, in any axes.
+    noise_variance : float
+        σ².
+    chances : ndarray of shape (n_indicators,)
+    levels : LevelColumns
+    """
+    return LinearDensity(
+        ProbabilisticPCA(mean, loadings, noise_variance), chances, levels
+    )
+
+
+@dataclass(frozen=True)
+class LinearConditional:
+    """What a linear density says of rows by their seen cells.
+
+    Attributes
+    ----------
+    density : LinearDensity
+    X : ndarray of shape (n_rows, n_columns)
+    seen : ndarray of bool of shape (n_rows, n_columns)
+    log_density : ndarray of shape (n_rows,)
+        Of the seen cells, in nats: a density of numbers and a chance of levels.
+    """
+
+    density: LinearDensity
+    X: np.ndarray
+    seen: np.ndarray
+    log_density: np.ndarray
+
+    @property
+    def effective_draws(self) -> np.ndarray:
+        """Without end: this is a closed form."""
+        return np.full(len(self.X), np.inf)
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each cell; the seen ones are as they are."""
+        density, n_numbers = self.density, self.density.n_numbers
+        loadings, noise = density.numbers.loadings, density.numbers.noise_variance
+        outer = (loadings[:, :, None] * loadings[:, None, :]).reshape(n_numbers, -1)
+        mean, variance = np.zeros(self.X.shape), np.zeros(self.X.shape)
+        mean[:, n_numbers:], variance[:, n_numbers:] = density.levels.moments(
+            density.chances
+        )
+        for rows, filled, covariances in self._codes():
+            mean[rows, :n_numbers] = filled
+            flat = covariances.reshape(len(covariances), -1)
+            variance[rows, :n_numbers] = flat @ outer.T + noise
+        return np.where(self.seen, self.X, mean), np.where(self.seen, 0.0, variance)
+
+    def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""
+        density, n_numbers = self.density, self.density.n_numbers
+        loadings, noise = density.numbers.loadings, density.numbers.noise_variance
+        drawn = generator.standard_normal((n, *self.X.shape))
+        chances = np.broadcast_to(density.chances, drawn[:, :, n_numbers:].shape)
+        drawn[:, :, n_numbers:] = density.levels.draw(chances, generator)
+        for rows, filled, covariances in self._codes():
+            size = (n, len(filled), loadings.shape[1], 1)
+            codes = _roots(covariances) @ generator.standard_normal(size)
+            numbers = drawn[:, rows, :n_numbers]
+            numbers *= np.sqrt(noise)
+            numbers += filled + codes[..., 0] @ loadings.T
+        return np.where(self.seen, self.X, drawn)
+
+    def _codes(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Yield rows, filled with their means, and the covariances of their codes.
+
+        There is one covariance where it is the same for all.
+        """
+        numbers = slice(self.density.n_numbers)
+        n_codes = self.density.numbers.loadings.shape[1]
+        for rows in gen_batches(len(self.X), max(1, LARGEST_STACK // n_codes**2)):
+            seen = self.seen[rows, numbers]
+            known = self.density.numbers.given(self.X[rows, numbers], seen)
+            count = 1 if (seen == seen[:1]).all() else None
+            yield rows, known.filled, known.covariances[:count]
+
+
+def _roots(covariances: np.ndarray) -> np.ndarray:
+    """Return square roots of covariances that rounding may have made negative."""
+    variances, vectors = np.linalg.eigh(covariances)
+    return np.asarray(vectors * np.sqrt(np.maximum(variances, 0.0))[:, None])

@@ -1,0 +1,79 @@
+"""Which densities stand beside the networks of a VAE, and with which shares."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._schema import Encoded
+from ..network._build import noise_scales, usual_scales
+from ..network._objectives import DEFENCE
+from ._choice import choose_mixture
+from ._em import MOST_ROWS
+from ._evidence import NetworkDensity
+from ._level_columns import level_columns
+from ._model import Model
+from ._stack import Stack
+
+STACKING_ROWS = 1_000  # held-out rows that weigh the densities
+STACKING_POINTS = 50
+LEAST_JUDGES = 10  # rows that can tell a mixture of several parts from a lucky one
+
+
+def density_of_networks(
+    model: Model,
+    training: Encoded,
+    judging: Encoded,
+    seed: int,
+    *,
+    can_judge: bool,
+) -> Stack:
+    """Stack the density of networks with probabilistic PCA and with mixtures.
+
+    Probabilistic PCA is a safeguard: no row falls far below it. Mixtures join if
+    held-out rows are likelier with them.
+    """
+    networks = NetworkDensity(model)
+    start = model.start_density
+    if start is None:
+        return Stack({"vae": networks}, {"vae": 1.0})
+    least = {"vae": 0.0, "ppca": DEFENCE}
+    shares = {"vae": 1 - DEFENCE, "ppca": DEFENCE}
+    density = Stack({"vae": networks, "ppca": start}, shares)
+    judging = judging.take(slice(STACKING_ROWS))
+    if not can_judge or len(judging) < LEAST_JUDGES:
+        return density
+    training = training.take(slice(MOST_ROWS))
+    X, seen, weight = _arrays(judging)
+    scales, floor = _noise_scales(model)
+    levels = level_columns(model.design.blocks)
+    choice = choose_mixture(
+        *_arrays(training), X, seen, weight, levels, scales, floor, seed
+    )
+    if choice is None:
+        return density
+    parts = (networks.at(STACKING_POINTS), start, choice.judged)
+    each = [part.given(X, seen).log_density for part in parts]
+    return density.joined_by(
+        "mixture", choice.final, np.column_stack(each), weight, least
+    )
+
+
+def _arrays(encoded: Encoded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    matrix = encoded.matrix.astype(np.float64)
+    return matrix, encoded.cells_seen, encoded.relative_weight
+
+
+def _noise_scales(model: Model) -> tuple[np.ndarray, np.ndarray]:
+    """Return the deviation of each number, and the least within a part."""
+    blocks = model.design.blocks
+    scales = usual_scales(blocks, model.linear.column_scales)
+    start, noises, floors = 0, [], []
+    typical = model.linear.probabilistic().noise_variance ** 0.5
+    for block in blocks:
+        of_block = scales[start : start + block.width]
+        start += block.width
+        if block.is_numeric:
+            constant = np.where(of_block == 0, typical, of_block)
+            noises.append(constant)
+            floors.append(noise_scales(block, of_block, typical)[1])
+    return np.concatenate([[], *noises]), np.concatenate([[], *floors])

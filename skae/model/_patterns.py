@@ -1,0 +1,106 @@
+"""Rows by their patterns of seen cells, and Gaussians where these are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+LARGEST_STACK = 2_000_000  # numbers in a stack of rows or matrices, one per part
+Groups = Iterable[tuple[np.ndarray, np.ndarray]]  # patterns, and the rows of each
+
+
+def patterns_of(seen: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield each pattern of seen cells, and the rows that have it."""
+    if not len(seen):
+        return
+    if (seen == seen[:1]).all():
+        yield seen[0], np.arange(len(seen))
+        return
+    bits = np.packbits(seen, axis=1)
+    _, which = np.unique(bits, axis=0, return_inverse=True)
+    which = which.ravel()  # NumPy 2.0 gives it two axes
+    ends = np.bincount(which).cumsum()
+    for rows in np.split(np.argsort(which, kind="stable"), ends[:-1]):
+        yield seen[rows[0]], rows
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Gaussian parts where the same numbers are seen: the others regressed on them.
+
+    One Cholesky factor of the covariance, seen columns first, holds all of it: the
+    density of these, the slopes, and a factor of what is left, which no rounding makes
+    negative.
+
+    Attributes
+    ----------
+    seen, unseen : ndarray of int
+        Columns.
+    means : ndarray of shape (n_parts, n_numbers)
+    whitening : ndarray of shape (n_parts, n_seen, n_seen)
+        Inverse Cholesky factors of the covariances of the seen columns.
+    slopes : ndarray of shape (n_parts, n_unseen, n_seen)
+    factors : ndarray of shape (n_parts, n_unseen, n_unseen)
+        Cholesky factors of the conditional covariances.
+    """
+
+    seen: np.ndarray
+    unseen: np.ndarray
+    means: np.ndarray
+    whitening: np.ndarray
+    slopes: np.ndarray
+    factors: np.ndarray
+
+    @classmethod
+    def of(
+        cls, means: np.ndarray, covariances: np.ndarray, seen: np.ndarray
+    ) -> Pattern:
+        order, n_seen = np.argsort(~seen, kind="stable"), int(seen.sum())
+        factors = np.linalg.cholesky(covariances[:, order[:, None], order])
+        whitening = np.linalg.inv(factors[:, :n_seen, :n_seen])
+        slopes = factors[:, n_seen:, :n_seen] @ whitening
+        left = factors[:, n_seen:, n_seen:]
+        return cls(order[:n_seen], order[n_seen:], means, whitening, slopes, left)
+
+    @property
+    def covariances(self) -> np.ndarray:
+        """Conditional covariances, of shape (n_parts, n_unseen, n_unseen)."""
+        return self.factors @ self.factors.swapaxes(1, 2)
+
+    def deviations(self, X: np.ndarray) -> np.ndarray:
+        """Seen numbers less their means, of shape (n_parts, n_rows, n_seen)."""
+        return X[:, self.seen] - self.means[:, None, self.seen]
+
+    def expected(self, deviations: np.ndarray) -> np.ndarray:
+        """Unseen numbers less their means, of shape (n_parts, n_rows, n_unseen)."""
+        return deviations @ self.slopes.swapaxes(1, 2)
+
+    def log_density(self, deviations: np.ndarray) -> np.ndarray:
+        """Log-density of the seen numbers, of shape (n_rows, n_parts)."""
+        whitened = deviations @ self.whitening.swapaxes(1, 2)
+        exponent = 0.5 * np.einsum("kns,kns->nk", whitened, whitened)
+        constant = np.log(self.whitening.diagonal(axis1=1, axis2=2)).sum(axis=1)
+        return constant - 0.5 * len(self.seen) * np.log(2 * np.pi) - exponent
+
+    def moments(
+        self, X: np.ndarray, memberships: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of the unseen numbers, over parts, of each row."""
+        parts = self.expected(self.deviations(X)) + self.means[:, None, self.unseen]
+        mean = np.einsum("nk,knu->nu", memberships, parts)
+        spread = (parts - mean) ** 2 + (self.factors**2).sum(axis=2)[:, None]
+        return mean, np.einsum("nk,knu->nu", memberships, spread)
+
+    def draw(self, part: int, X: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Turn standard normal noise into the unseen numbers of rows of one part."""
+        deviations = X[:, self.seen] - self.means[part, self.seen]
+        expected = self.means[part, self.unseen] + deviations @ self.slopes[part].T
+        return np.asarray(expected + noise @ self.factors[part].T)
+
+
+def softmax(parts: np.ndarray) -> np.ndarray:
+    """Chance of each part by its log-density; SciPy's takes longer for a few rows."""
+    chances = np.exp(parts - parts.max(axis=1, keepdims=True))
+    return np.asarray(chances / chances.sum(axis=1, keepdims=True))
