@@ -12,7 +12,6 @@ from scipy import optimize, stats
 from scipy.special import logsumexp
 from sklearn.mixture import GaussianMixture
 
-from skae import _density
 from skae.model._mixture import MixtureDensity, choose_mixture
 from skae.model._residuals import WIDEST, Residuals, fit_mixture
 from skae.model._stack import StackedDensity, stack
@@ -122,7 +121,7 @@ def test_order_and_company_of_rows_do_not_matter(share, monkeypatch):
     assert_allclose(density.log_density(X[::-1], seen[::-1])[::-1], together)
     alone = [density.log_density(X[[i]], seen[[i]])[0] for i in range(len(X))]
     assert_allclose(alone, together)
-    monkeypatch.setattr(_density, "CHUNK_ROWS", 7)
+    monkeypatch.setattr("skae.model._mixture.CHUNK_ROWS", 7)
     assert_allclose(density.log_density(X, seen), together)
 
 
@@ -306,7 +305,7 @@ def test_the_rows_that_judge_are_fitted_at_last_alone(n_rows):
 
 
 def test_only_the_first_rows_of_a_large_table_are_fitted(monkeypatch):
-    monkeypatch.setattr(_density, "MOST_ROWS", 50)
+    monkeypatch.setattr("skae.model._mixture.MOST_ROWS", 50)
     X, judges = clusters(300), clusters(40, seed=1)
     scales, floor = X.std(axis=0), np.zeros(2)
     found = choose_mixture(X, judges, scales, floor, 0)
@@ -487,7 +486,8 @@ def test_stacked_rows_do_not_depend_on_their_company(monkeypatch):
     together = density.log_density(elsewhere, X, seen)
     alone = [density.log_density(elsewhere[[i]], X[[i]], seen[[i]]) for i in range(30)]
     assert_allclose(np.concatenate(alone), together)
-    monkeypatch.setattr(_density, "CHUNK_ROWS", 7)
+    monkeypatch.setattr("skae.model._mixture.CHUNK_ROWS", 7)
+    monkeypatch.setattr("skae.model._stack.CHUNK_ROWS", 7)
     assert_allclose(density.log_density(elsewhere, X, seen), together)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -32,7 +31,6 @@ from torch.autograd.functional import hessian
 from torch.nn import functional
 from torch.testing import assert_close
 
-from skae import _evidence
 from skae.model._evidence import (
     Gaussians,
     Proposal,
@@ -97,41 +95,6 @@ def precision_of(gaussians):
 
 def around_the_mode(model, cells):
     return laplace_approximation(model, cells, model.posterior(cells)[0])
-
-
-# --------------------------------------------------------------- draws of the encoder
-
-
-def test_importance_draws_are_codes_of_the_posterior_with_their_weights():
-    model, cells, noise = (
-        curved_vae(mixture()),
-        cells_with_holes(),
-        draws(7, 1, N_CODES),
-    )
-    z, log_weights = importance_draws(model, cells, noise)
-    mean, log_variance = model.posterior(cells)
-    assert z.shape == (7, 30, N_CODES)
-    assert_close((z - mean) / (0.5 * log_variance).exp(), noise.expand(7, 30, N_CODES))
-    cell_log_prob = model.loss.per_cell(model.decoder(z), cells.values) * cells.seen
-    expected = cell_log_prob.sum(dim=-1) + model.prior.log_prob(z)
-    expected = expected - gaussian_log_prob(z, mean, log_variance)
-    assert_close(log_weights, expected)
-    assert_close(log_mean_exp(log_weights), log_weights.exp().mean(dim=0).log())
-
-
-def test_values_of_unseen_cells_change_no_likelihood_of_codes():
-    cells, z = cells_with_holes(), draws(7, 30, N_CODES)
-    other = Cells(torch.where(cells.seen > 0, cells.values, 50.0), cells.seen)
-    model = curved_vae()
-    assert torch.equal(log_prob(model, z, cells), log_prob(model, z, other))
-
-
-def test_logarithms_of_means_stay_finite_far_from_zero():
-    log_weights = draws(5, 3)
-    expected = log_weights.exp().mean(dim=0).log()
-    assert_close(log_mean_exp(log_weights), expected)
-    assert_close(log_mean_exp(log_weights - 1e4), expected - 1e4)
-    assert_close(log_mean_exp(log_weights + 1e4), expected + 1e4)
 
 
 # --------------------------------------------------------------------------- Gaussians
@@ -334,7 +297,7 @@ def test_half_of_the_points_are_drawn_by_the_encoder(n_points):
 
 def test_a_wide_code_is_drawn_by_the_encoder_alone(monkeypatch):
     model, cells, points = curved_vae(mixture()), cells_of_table(), draws(7, N_CODES)
-    monkeypatch.setattr(_evidence, "WIDEST_CODE", N_CODES - 1)
+    monkeypatch.setattr("skae.model._evidence.WIDEST_CODE", N_CODES - 1)
     assert Proposal.of(model, cells).mode is None
     _, log_weights = importance_draws(model, cells, points[:, None, :])
     found = log_evidence(model, cells, points, AT_ONCE)
@@ -360,7 +323,7 @@ def test_without_second_derivatives_the_encoder_draws_alone():
 
 
 def test_the_widest_code_is_still_looked_for_around_the_mode(monkeypatch):
-    monkeypatch.setattr(_evidence, "WIDEST_CODE", N_CODES)
+    monkeypatch.setattr("skae.model._evidence.WIDEST_CODE", N_CODES)
     assert Proposal.of(curved_vae(), cells_of_table()).mode is not None
 
 
@@ -748,27 +711,3 @@ def test_expected_levels_are_chances():
     assert (chances > 0).all()
     assert (chances < 1).all()
     assert_close(chances[:, 1:].sum(dim=1), torch.ones(30).double())
-
-
-# ---------------------------------------------------------------- quasi-random points
-
-
-@pytest.mark.parametrize("n_points", [1, 7, 8, 100])
-@pytest.mark.parametrize("n_components", [1, 3, 40])
-def test_points_are_always_the_same_and_finite(n_points, n_components):
-    points = normal_points(n_points, n_components)
-    assert points.shape == (n_points, n_components)
-    assert points.isfinite().all()
-    assert len(points.unique(dim=0)) == n_points
-    assert torch.equal(points, normal_points(n_points, n_components))
-
-
-def test_points_have_the_moments_of_the_standard_normal():
-    points = normal_points(1024, 3).numpy()
-    assert_allclose(points.mean(axis=0), 0, atol=0.01)
-    assert_allclose(np.cov(points.T), np.eye(3), atol=0.02)
-    assert_allclose((points**4).mean(axis=0), 3, atol=0.1)
-
-
-def test_more_points_keep_the_earlier_ones():
-    assert torch.equal(normal_points(64, 3)[:10], normal_points(10, 3))

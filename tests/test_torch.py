@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
 import torch
@@ -22,7 +20,6 @@ from skae._torch import (
     to_tensor,
     widest_dtype,
 )
-from skae.network._cells import Cells
 
 CPU = torch.device("cpu")
 
@@ -220,56 +217,3 @@ def test_precision_is_converted_on_request():
 def test_tensors_that_need_gradients_become_arrays():
     tensor = torch.ones(3, requires_grad=True) * 2
     assert_array_equal(to_numpy(tensor), [2, 2, 2])
-
-
-# --------------------------------------------------------------------------- cells
-
-NAMES = [field.name for field in fields(Cells)]
-SOME = [(), ("seen",), ("seen", "log_variances"), ("log_density",), tuple(NAMES[1:])]
-
-
-def cells_of(names):
-    """Make six rows with the fields of some names."""
-    generator = make_generator(0, CPU)
-    shapes = {"seen": (6, 3), "log_variances": (6, 2), "log_density": (6,)}
-    known = {name: torch.rand(shapes[name], generator=generator) for name in names}
-    return Cells(torch.rand(6, 4, generator=generator), **known)
-
-
-@pytest.mark.parametrize("names", SOME, ids=str)
-def test_cells_are_mapped_field_by_field_and_none_stays_none(names):
-    cells = cells_of(names)
-    doubled = cells.map(lambda tensor: 2 * tensor)
-    for name in NAMES:
-        found, before = getattr(doubled, name), getattr(cells, name)
-        if name in ("values", *names):
-            assert torch.equal(found, 2 * before)
-        else:
-            assert found is before is None
-
-
-@pytest.mark.parametrize("names", SOME, ids=str)
-@pytest.mark.parametrize("index", [[4, 1, 4], [], [0, 1, 2, 3, 4, 5]], ids=str)
-def test_rows_of_cells_are_taken_from_every_field(names, index):
-    cells = cells_of(names)
-    found = cells.index_select(0, torch.tensor(index, dtype=torch.long))
-    assert len(found) == len(index)
-    for name in NAMES:
-        if name in ("values", *names):
-            assert torch.equal(getattr(found, name), getattr(cells, name)[index])
-        else:
-            assert getattr(found, name) is None
-
-
-def test_cells_are_as_long_as_their_table_and_on_its_device():
-    cells = cells_of(("seen",))
-    assert len(cells) == 6
-    assert cells.device == CPU
-
-
-def test_cells_go_to_torch_and_back_field_by_field():
-    before = cells_of(("seen", "log_density"))
-    back = before.map(to_numpy).map(lambda array: to_tensor(array, CPU, torch.float64))
-    for name in ("values", "seen", "log_density"):
-        assert torch.equal(getattr(back, name), getattr(before, name).double())
-    assert back.log_variances is None

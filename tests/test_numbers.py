@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from columns import table, weights, with_holes
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, StandardScaler
 
-from skae import _scaling
 from skae.table._numbers import ColumnScaler, NormalScores
-from skae.table._summaries import mean_and_deviation
 
 SCALINGS = pytest.mark.parametrize("scaling", ["standard", "minmax", "quantile", None])
 WEIGHTED = pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-
-
-def table(n_samples=40, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n_samples, 4)) * [1, 10, 1e-3, 1e5] + [0, 1e3, 0, -7]
-
-
-def with_holes(n_samples=40, seed=0):
-    holes = np.random.default_rng(seed + 1).random((n_samples, 4)) < 0.3
-    return np.where(holes, np.nan, table(n_samples, seed))
-
-
-def weights(n_samples=40, seed=1):
-    return np.random.default_rng(seed).uniform(0.1, 3, size=n_samples)
 
 
 def scaler_of(scaling, X, sample_weight=None):
@@ -307,7 +292,6 @@ def test_the_resolution_is_the_distance_of_neighbouring_values():
 
 # ------------------------------------------------------------------ normal scores
 
-
 VALUES = st.lists(
     st.sampled_from([-1e6, -2.5, -1.0, 0.0, 1e-3, 0.5, 1.0, 3.0, 7e4]),
     min_size=2,
@@ -475,61 +459,3 @@ def test_missing_cells_have_no_score():
     complete = NormalScores(column[[0, 2, 3]], None)
     new = np.array([0.0, 1.5, 9.0])
     assert_array_equal(scores.scores(new), complete.scores(new))
-
-
-# -------------------------------------------------------------- mean and deviation
-
-
-@pytest.mark.parametrize("chunk_rows", [7, 8192])
-@pytest.mark.parametrize("weight", [None, weights()], ids=["unweighted", "weighted"])
-def test_mean_and_deviation_are_numpys(chunk_rows, weight, monkeypatch):
-    monkeypatch.setattr(_scaling, "CHUNK_ROWS", chunk_rows)
-    mean, deviation = mean_and_deviation(table(), weight)
-    expected = np.average(table(), axis=0, weights=weight)
-    variance = np.average((table() - expected) ** 2, axis=0, weights=weight)
-    assert_allclose(mean, expected)
-    assert_allclose(deviation, np.sqrt(variance))
-
-
-@pytest.mark.parametrize("chunk_rows", [7, 8192])
-@pytest.mark.parametrize("weight", [None, weights()], ids=["unweighted", "weighted"])
-def test_mean_and_deviation_are_those_of_the_seen_cells(
-    chunk_rows, weight, monkeypatch
-):
-    monkeypatch.setattr(_scaling, "CHUNK_ROWS", chunk_rows)
-    X = with_holes()
-    mean, deviation = mean_and_deviation(X, weight)
-    for j, column in enumerate(X.T):
-        seen = ~np.isnan(column)
-        found = mean_and_deviation(
-            column[seen, None], None if weight is None else weight[seen]
-        )
-        assert_allclose([mean[j], deviation[j]], np.ravel(found))
-
-
-def test_a_column_without_a_value_has_mean_and_deviation_zero():
-    mean, deviation = mean_and_deviation(np.c_[np.full(5, np.nan), np.arange(5.0)])
-    assert mean.tolist() == [0.0, 2.0]
-    assert_allclose(deviation, [0.0, np.sqrt(2)])
-
-
-@pytest.mark.parametrize("magnitude", [1e-300, 1e-200, 1e200, 1e300])
-def test_mean_and_deviation_do_not_overflow(magnitude):
-    X = table()[:, :2]
-    mean, deviation = mean_and_deviation(magnitude * X)
-    assert_allclose(mean / magnitude, X.mean(axis=0))
-    assert_allclose(deviation / magnitude, X.std(axis=0))
-
-
-def test_mean_and_deviation_of_single_precision_are_double():
-    X = (1e4 + np.random.default_rng(0).normal(size=(500, 2))).astype(np.float32)
-    mean, deviation = mean_and_deviation(X)
-    assert mean.dtype == deviation.dtype == np.float64
-    assert_allclose(mean, X.astype(np.float64).mean(axis=0), rtol=1e-12)
-    assert_allclose(deviation, X.astype(np.float64).std(axis=0), rtol=1e-9)
-
-
-def test_zeros_have_no_deviation():
-    mean, deviation = mean_and_deviation(np.zeros((5, 2)))
-    assert_array_equal(mean, 0)
-    assert_array_equal(deviation, 0)
