@@ -22,7 +22,7 @@ def global_states():
 @pytest.fixture(autouse=True)
 def few_mixtures_where_they_are_not_the_matter(request, monkeypatch):
     if request.module.__name__ in {"test_base", "test_contract", "test_frames"}:
-        monkeypatch.setattr("skae.model._choice.SIZES", (1, 2))
+        monkeypatch.setattr("skae.model._choice.SIZES", (1, 3))
 
 
 @pytest.fixture(autouse=True)

@@ -90,6 +90,16 @@ class GivenCodes:
         means = np.concatenate([means, numbers], axis=1)
         return Mixture(self.codes.weights, means, covariances, chances, levels)
 
+    @property
+    def log_noise(self) -> float:
+        """Mean logarithm of the deviation of a number around what the code says."""
+        if self.factors.ndim == 2:
+            return float(self.codes.weights @ np.log(self.factors).mean(axis=1))
+        deviations = np.sqrt((self.factors**2).sum(axis=2))
+        if not deviations.size:
+            return 0.0
+        return float(self.codes.weights @ np.log(deviations).mean(axis=1))
+
     def _noise(self) -> np.ndarray:
         if self.factors.ndim == 3:
             return self.factors @ self.factors.swapaxes(1, 2)
@@ -142,10 +152,29 @@ class ReconstructionDensity:
 
     @classmethod
     def learn(cls, model: Model, encoded: Encoded, seed: int) -> ReconstructionDensity:
-        """Learn what codes and residuals of some rows are like."""
+        """Learn what codes and residuals of some rows are like.
+
+        Codes of rows with holes may be those of the rows as they are, which training
+        has seen, or as they are completed, which are of one piece: by what leaves less.
+        """
         encoded = encoded.take(slice(LEARNED_ROWS))
-        weight, rows = encoded.relative_weight, _completed(encoded, model, seed)
-        numbers, codes = slice(_n_residuals(model)), model.latent(encoded)
+        rows, weight = _completed(encoded, model, seed), encoded.relative_weight
+        candidates = [cls._around(model, model.latent(encoded), rows, weight, seed)]
+        if encoded.seen is not None:
+            codes = model.latent(replace(encoded, matrix=rows, seen=None))
+            candidates.append(cls._around(model, codes, rows, weight, seed))
+        return min(candidates, key=lambda density: density.residuals.log_noise)
+
+    @classmethod
+    def _around(
+        cls,
+        model: Model,
+        codes: np.ndarray,
+        rows: np.ndarray,
+        weight: np.ndarray,
+        seed: int,
+    ) -> ReconstructionDensity:
+        numbers = slice(_n_residuals(model))
         left = (rows - model.decoded(codes))[:, numbers]
         mixture = _mixture_of(codes, weight, seed)
         memberships = mixture.memberships(codes) * weight[:, None]
