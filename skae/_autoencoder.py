@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseAutoencoder
 from ._schema import KINDS, Encoded, Kind
+from ._validation import PARAMETERS
 from .model._reconstruction import ReconstructionDensity
 from .network._autoencoders import Autoencoder
 from .network._design import Design
@@ -200,7 +201,7 @@ class AutoencoderTransformer(BaseAutoencoder):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseAutoencoder._parameter_constraints,
+        **PARAMETERS,
         "loss": [StrOptions(set(LOSSES))],
         "noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "masking": [Interval(Real, 0, 1, closed="left")],

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,48 +20,32 @@ from sklearn.base import (
 )
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import pairwise_distances_argmin
-from sklearn.utils import Tags, check_array, gen_batches
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils import Tags, check_array
 from sklearn.utils.validation import (
-    _check_sample_weight,
     check_is_fitted,
-    validate_data,
 )
 
 from ._progress import Progress
 from ._schema import Encoded, Kind
-from ._state import VERSION, loaded, saved
-from ._torch import derive_seeds, make_generator, resolve_device, to_numpy, to_tensor
-from .model._conditional import Density
-from .model._holes import principal_components_of, width_explaining
+from ._state import VERSION, all_or_nothing, loaded, saved
+from ._statistics import by_chunks
+from ._torch import derive_seeds, make_generator, resolve_device, to_tensor
+from ._validation import FLOATS, PARAMETERS, check_count, read_rows, read_weight
+from .model._conditional import Density, draw_given
+from .model._holes import code_width, principal_components_of
 from .model._model import Model
 from .network._autoencoders import Autoencoder, network_weights
 from .network._design import Design, hidden_widths
-from .network._layers import ACTIVATIONS, seed_dropout
+from .network._layers import seed_dropout
 from .table._distinct import distinct_rows
-from .table._frames import TableReader, as_frame, explain_text, to_container
+from .table._frames import TableReader, to_container
 from .table._table import Table
 from .training._folds import Split
 from .training._loop import History, Objective, Settings, Training
 from .training._rows import Rows
-from .training._solvers import LEARNING_RATES
 
-FLOATS = [np.float64, np.float32]
-AUTO = StrOptions({"auto"})
-DEFAULT_SHARE = 0.9  # of the variance, that n_components="auto" explains linearly
-MARGIN_DRAWS = 5_000  # rows that show how what the model draws is spread
 SUMMARY_ROWS = 5_000  # training rows that a fitted summary is computed from
-GIVEN_POINTS = 10_000  # points of importance sampling for one row of given values
-REFERENCE_ROWS = 100
 HOLE_ROWS, HOLE_POINTS = 1_000, 20  # of the fit, that samples take their holes from
-LARGEST_RARITY = 10_000  # how many times less likely than usual given values may be
-LEAST_DRAWS = 20  # effective number of draws below which given values are too rare
-TOO_RARE = (
-    "got values in given that are too rare together: they are {:.1g} times less likely "
-    "than what the model draws in these columns, so that rows drawn around them could "
-    "not be trusted. Give fewer columns, or values nearer to those of the table."
-)
 DIVERGED = (
     "The training loss became infinite or NaN and did not recover. The best weights "
     "seen before are kept. Lower learning_rate, or look for extreme values in the "
@@ -78,39 +61,7 @@ class BaseAutoencoder(
 ):
     """Base of the transformers: all but the model, its objective and its density."""
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [
-            Interval(Integral, 1, None, closed="left"),
-            Interval(RealNotInt, 0, 1, closed="neither"),
-            AUTO,
-        ],
-        "hidden_layer_sizes": [
-            "array-like",
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "l1_penalty": [Interval(Real, 0, None, closed="left")],
-        "linear_path": ["boolean"],
-        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
-        "scaling": [StrOptions({"auto", "standard", "minmax", "quantile"}), None],
-        "solver": [StrOptions(set(LEARNING_RATES))],
-        "learning_rate": [Interval(Real, 0, None, closed="neither"), AUTO],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), AUTO],
-        "max_iter": [Interval(Integral, 0, None, closed="left"), AUTO],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), AUTO],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
-        "encoder": [callable, None],
-        "decoder": [callable, None],
-        "warm_start": ["boolean"],
-        "random_state": ["random_state"],
-        "device": [str, torch.device],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = PARAMETERS
     # How "auto" scales numbers of any sign where the table has columns of levels too.
     _scaling_beside_levels: ClassVar[str] = "standard"
 
@@ -152,7 +103,7 @@ class BaseAutoencoder(
             numbers, dates and lists are refused. The estimator is then as it was
             before.
         """
-        with _all_or_nothing(self):
+        with all_or_nothing(self):
             device = resolve_device(self.device)
             names = ("split", "weights", "training", "summary")
             seeds = derive_seeds(self.random_state, *names)
@@ -199,12 +150,12 @@ class BaseAutoencoder(
         """Read rows, those to validate on after the others, and learn their table."""
         continues = self._continues()
         if not continues:
-            frames = TableReader(self.categorical_features).fit(X)
-            self._table = Table(frames)
-        rows = self._read(X, reset=not continues, ensure_min_samples=2)
-        weight = self._check_weight(sample_weight, rows)
+            self._table = Table(TableReader(self.categorical_features).fit(X))
+        frames = self._table.frames
+        rows = read_rows(self, frames, X, reset=not continues, ensure_min_samples=2)
+        weight = read_weight(sample_weight, rows)
         if not continues:
-            self._table.frames.remember(X, rows, weight)
+            frames.remember(X, rows, weight)
         rows, weight = distinct_rows(rows, weight)
         if not continues:
             default, named = self._kinds()
@@ -220,33 +171,8 @@ class BaseAutoencoder(
             weight = np.concatenate([weight, np.ones(len(rows_val))])
         return np.concatenate([rows, rows_val]), weight, len(rows_val)
 
-    def _check_weight(self, sample_weight: Any, rows: np.ndarray) -> np.ndarray | None:
-        if sample_weight is None:
-            return None
-        weight = _check_sample_weight(
-            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-        )
-        if (n_weighted := np.count_nonzero(weight)) < 2:
-            raise ValueError(
-                f"got {n_weighted} row with a sample_weight above zero, but "
-                "expected at least 2."
-            )
-        return weight
-
-    def _read(self, X: Any, *, reset: bool = False, **checks: Any) -> np.ndarray:
-        """Validate a table; return its numbers and level codes, NaN where missing."""
-        frames = self._table.frames
-        checks |= {"dtype": FLOATS, "ensure_all_finite": "allow-nan"}
-        if as_frame(X) is None and frames.is_numeric:
-            with explain_text():
-                return validate_data(self, X, reset=reset, **checks)
-        validate_data(self, X, reset=reset, skip_check_array=True)
-        frames.check_dtypes(X)
-        if frames.is_numeric:
-            return validate_data(self, X, reset=reset, **checks)
-        if reset:
-            frames.learn_levels(X)
-        return check_array(frames.read(X), **checks)
+    def _read(self, X: Any) -> np.ndarray:
+        return read_rows(self, self._table.frames, X)
 
     def _continues(self) -> bool:
         return bool(self.warm_start) and hasattr(self, "_model")
@@ -255,7 +181,7 @@ class BaseAutoencoder(
         """Say what the networks are made of."""
         continues = self._continues()
         if not continues or isinstance(self.n_components, Integral):
-            self.n_components_ = self._width(encoded)
+            self.n_components_ = code_width(self.n_components, encoded)
         earlier = self._model.design.incomplete if continues else ()
         return self._design(
             {
@@ -283,15 +209,6 @@ class BaseAutoencoder(
         )
         self._model = Model.start(design, linear, seed, device)
 
-    def _width(self, encoded: Encoded) -> int:
-        """Return the width of the code: as given, or by the linear spectrum."""
-        if isinstance(self.n_components, Integral):
-            return int(self.n_components)
-        share = DEFAULT_SHARE if self.n_components == "auto" else self.n_components
-        return width_explaining(
-            share, encoded.matrix, encoded.columns_seen, encoded.weight
-        )
-
     def _train(
         self, encoded: Encoded, split: Split, seed: int, X: Any, y: Any
     ) -> History:
@@ -316,25 +233,14 @@ class BaseAutoencoder(
         ).run()
         if history.diverged:
             warnings.warn(DIVERGED, ConvergenceWarning, stacklevel=4)
-        order = self._rank_components(module, rows, trained=history.best_epoch > 0)
+        importances, explained = module.carried(*rows.spread(SUMMARY_ROWS))
         if history.best_epoch:
-            self._model = self._model.learned(module, order)
-        return history
-
-    def _rank_components(
-        self, module: Autoencoder, rows: Rows, *, trained: bool
-    ) -> np.ndarray:
-        """Order the components by what they carry; share what they explain."""
-        cells, weight = rows.spread(SUMMARY_ROWS)
-        with torch.no_grad():
-            importances = to_numpy(module.importances(cells, weight))
-            explained = max(float(module.explained(cells, weight)), 0.0)
-        order = self._model.order
-        if trained:
-            order = np.argsort(-importances, kind="stable")
-        carried = importances[order].astype(np.float64)
+            self._model = self._model.learned(
+                module, np.argsort(-importances, kind="stable")
+            )
+        carried = importances[self._model.order]
         self.explained_variance_ratio_ = explained * carried / (carried.sum() or 1.0)
-        return order
+        return history
 
     def _keep(self, history: History) -> None:
         """Set the fitted attributes that every model has."""
@@ -349,14 +255,13 @@ class BaseAutoencoder(
         self.start_loss_ = history.start_loss
 
     def _remember_holes(self, encoded: Encoded, seed: int) -> None:
-        """Keep some rows, completed, with their patterns of missing cells."""
+        """Let the table keep some rows, completed, with their patterns of holes."""
         self._summary_seed = seed
-        self._holes: tuple[np.ndarray, np.ndarray] | None = None
         if encoded.seen is not None:
             some = encoded.take(slice(HOLE_ROWS))
             known = self._density.at(HOLE_POINTS).given(some.matrix, some.cells_seen)
             (whole,) = known.draws(1, np.random.default_rng(seed))
-            self._holes = whole.astype(np.float32), self._table.holes(some)
+            self._table.remember_holes(some, whole)
 
     # ------------------------------------------------------------ fitted models
 
@@ -438,7 +343,9 @@ class BaseAutoencoder(
                 f"{self._n_features_out} columns, the n_components of the fit."
             )
         table, model = self._table, self._model
-        rows = self._by_chunks(codes, lambda part: table.decode(model.rows_of(part)))
+        rows = by_chunks(
+            lambda part: table.decode(model.rows_of(part)), codes, model.chunk_rows
+        )
         return self._as_table(rows, X)
 
     def reconstruction_error(self, X: Any) -> pd.DataFrame:
@@ -515,7 +422,7 @@ class BaseAutoencoder(
         density = self._density_at(n_importance_samples)
         if n_draws is not None:
             check_count("n_draws", n_draws)
-            self._match_margins()
+            self._table.match_margins(self._density.sample, self._summary_seed)
         rows = self._read(X)
         holed = np.isnan(rows).any(axis=1)
         seed = derive_seeds(random_state, "impute")["impute"]
@@ -580,44 +487,21 @@ class BaseAutoencoder(
         check_count("n_samples", n_samples)
         seed = derive_seeds(random_state, "sample")["sample"]
         generator = np.random.default_rng(seed)
-        self._match_margins()
+        self._table.match_margins(self._density.sample, self._summary_seed)
         fixed = self._table.given(given or {})
         if given:
-            matrix = self._draw_given(fixed, n_samples, generator)
+            of = self._table.encode(fixed)
+            density, cells = self._density, (of.matrix, of.cells_seen)
+            matrix = draw_given(density, *cells, n_samples, generator)
         else:
             matrix = self._density.sample(n_samples, generator)
         rows = self._table.realise(matrix, seed)
         rows = np.where(np.isnan(fixed), rows, fixed)
-        if missing and self._holes is not None:
-            drawn = matrix.astype(np.float32)
-            nearest = pairwise_distances_argmin(drawn, self._holes[0])
-            rows[self._holes[1][nearest]] = np.nan
+        if missing:
+            rows[self._table.holes_like(matrix)] = np.nan
         return self._as_table(rows)
 
     # ------------------------------------------------------------------- helpers
-
-    def _draw_given(
-        self, fixed: np.ndarray, n_samples: int, generator: np.random.Generator
-    ) -> np.ndarray:
-        """Draw rows of the matrix that have the seen cells of one row."""
-        encoded = self._table.encode(fixed)
-        seen = encoded.cells_seen
-        density = self._density.at(GIVEN_POINTS)
-        known = density.given(encoded.matrix, seen)
-        own = self._density.sample(REFERENCE_ROWS, generator)
-        typical = self._density.given(own, np.broadcast_to(seen, own.shape))
-        rarity = float(typical.log_density.mean() - known.log_density[0])
-        if rarity > np.log(LARGEST_RARITY) or known.effective_draws[0] < LEAST_DRAWS:
-            raise ValueError(TOO_RARE.format(min(np.exp(min(rarity, 700.0)), 1e300)))
-        return known.draws(n_samples, generator)[:, 0]
-
-    def _match_margins(self) -> None:
-        """Let the table learn, once, how the draws of the density are spread."""
-        seed = self._summary_seed
-        generator = np.random.default_rng(seed)
-        self._table.match_margins(
-            lambda: self._density.sample(MARGIN_DRAWS, generator), seed
-        )
 
     def _density_at(self, n_importance_samples: int) -> Density:
         check_is_fitted(self)
@@ -632,42 +516,9 @@ class BaseAutoencoder(
         def of_chunk(part: np.ndarray) -> np.ndarray:
             return function(part, self._table.encode(part))
 
-        return self._by_chunks(rows, of_chunk)
-
-    def _by_chunks(
-        self, rows: np.ndarray, function: Callable[[np.ndarray], np.ndarray]
-    ) -> np.ndarray:
-        """Apply a function to rows a chunk at a time, in their dtype."""
-        result = np.empty(0)
-        for part in gen_batches(len(rows), self._model.chunk_rows):
-            output = function(rows[part])
-            if part.start == 0:
-                result = np.empty((len(rows), *output.shape[1:]), rows.dtype)
-            result[part] = output
-        return result
+        return by_chunks(of_chunk, rows, self._model.chunk_rows)
 
     def _as_table(self, rows: np.ndarray, original: Any = None) -> Any:
         if self._table.frames.is_typed_:
             return self._table.frames.write(rows, original)
         return to_container(rows, self._table.column_names, self, original)
-
-
-def check_count(name: str, count: Any) -> None:
-    """Refuse a number of draws that is none."""
-    if not isinstance(count, Integral) or count < 1:
-        raise ValueError(
-            f"got {name}={count!r}, but expected an integer of at least 1."
-        )
-
-
-@contextmanager
-def _all_or_nothing(estimator: BaseEstimator) -> Iterator[None]:
-    """Leave an estimator as it was if the block raises or is interrupted."""
-    before = vars(estimator).copy()
-    try:
-        yield
-    except BaseException:
-        # What scikit-learn has set up for callbacks it still has to take down.
-        callbacks = {k: v for k, v in vars(estimator).items() if "callback" in k}
-        estimator.__dict__ = before | callbacks
-        raise

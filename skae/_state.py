@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 VERSION = "0.2.0"
@@ -36,3 +38,16 @@ def loaded(state: dict[str, Any], name: str, version: str) -> dict[str, Any]:
         )
         raise ValueError(message)
     return state
+
+
+@contextmanager
+def all_or_nothing(estimator: Any) -> Iterator[None]:
+    """Leave an estimator as it was if the block raises or is interrupted."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        # What scikit-learn has set up for callbacks it still has to take down.
+        callbacks = {k: v for k, v in vars(estimator).items() if "callback" in k}
+        estimator.__dict__ = before | callbacks
+        raise

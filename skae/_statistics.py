@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.special import stdtrit
+from sklearn.utils import gen_batches
 
 CHUNK_ROWS = 8192  # at a time, of what needs more memory than the table itself
 ONE_SIGMA = 0.8413  # chance that a normal value is below its mean plus one deviation
@@ -19,3 +22,16 @@ def exceed_their_error(gains: np.ndarray) -> bool:
         return False
     error = gains.std(ddof=1) / len(gains) ** 0.5
     return bool(gains.mean() > stdtrit(len(gains) - 1, ONE_SIGMA) * error)
+
+
+def by_chunks(
+    function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, n_rows: int
+) -> np.ndarray:
+    """Apply a function to some rows at a time; the result has the dtype of all."""
+    result = np.empty(0)
+    for part in gen_batches(len(rows), n_rows):
+        output = function(rows[part])
+        if part.start == 0:
+            result = np.empty((len(rows), *output.shape[1:]), rows.dtype)
+        result[part] = output
+    return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -12,10 +11,11 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import SUMMARY_ROWS, BaseAutoencoder, check_count
+from ._base import SUMMARY_ROWS, BaseAutoencoder
 from ._schema import KINDS, Encoded, Kind
+from ._validation import PARAMETERS, check_count
 from .model._conditional import Density
-from .model._evidence import NetworkDensity
+from .model._evidence import NetworkBound, NetworkDensity
 from .model._network_stack import density_of_networks
 from .network._autoencoders import VariationalAutoencoder
 from .network._design import Design
@@ -267,7 +267,7 @@ class VAETransformer(BaseAutoencoder):
 
     _scaling_beside_levels = "quantile"  # what is drawn has spikes, steps and range
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseAutoencoder._parameter_constraints,
+        **PARAMETERS,
         "likelihood": [StrOptions(set(LIKELIHOODS)), dict],
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_warmup": [Interval(Integral, 0, None, closed="left")],
@@ -371,10 +371,8 @@ class VAETransformer(BaseAutoencoder):
         .. [1] Burda, Y., Grosse, R. and Salakhutdinov, R. (2016). Importance weighted
            autoencoders. ICLR.
         """
-        density = self._density_at(n_importance_samples)
-        return self._log_densities(
-            X, lambda rows, seen: density.given(rows, seen).log_density
-        )
+        check_is_fitted(self)
+        return self._log_densities(X, self._density, n_importance_samples)
 
     def log_evidence(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
         """Estimate the log-likelihood of each row by the networks alone, in nats.
@@ -393,10 +391,9 @@ class VAETransformer(BaseAutoencoder):
         -------
         log_likelihoods : ndarray of shape (n_samples,)
         """
-        density = self._networks_at(n_importance_samples)
-        return self._log_densities(
-            X, lambda rows, seen: density.given(rows, seen).log_density
-        )
+        check_is_fitted(self)
+        networks = NetworkDensity(self._model)
+        return self._log_densities(X, networks, n_importance_samples)
 
     def elbo(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
         """Compute the evidence lower bound of each row by the networks, in nats.
@@ -415,7 +412,9 @@ class VAETransformer(BaseAutoencoder):
         -------
         bounds : ndarray of shape (n_samples,)
         """
-        return self._log_densities(X, self._networks_at(n_importance_samples).bound)
+        check_is_fitted(self)
+        bounds = NetworkBound(self._model)
+        return self._log_densities(X, bounds, n_importance_samples)
 
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Compute the Gaussian over codes that the encoder gives each row.
@@ -455,21 +454,16 @@ class VAETransformer(BaseAutoencoder):
         """
         return float(self.score_samples(X).mean(dtype=np.float64))
 
-    def _log_densities(
-        self, X: Any, function: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    ) -> np.ndarray:
-        """Apply a log-density of the matrix to rows, in the units of the table."""
+    def _log_densities(self, X: Any, density: Density, n_points: int) -> np.ndarray:
+        """Compute a log-density of rows, in the units of the table."""
+        check_count("n_importance_samples", n_points)
+        density = density.at(n_points)
 
         def of_table(rows: np.ndarray, encoded: Encoded) -> np.ndarray:
-            log_density = function(encoded.matrix, encoded.cells_seen)
-            return log_density + self._table.log_jacobian(rows)
+            known = density.given(encoded.matrix, encoded.cells_seen)
+            return known.log_density + self._table.log_jacobian(rows)
 
         return self._of_rows(self._read(X), of_table)
-
-    def _networks_at(self, n_importance_samples: int) -> NetworkDensity:
-        check_is_fitted(self)
-        check_count("n_importance_samples", n_importance_samples)
-        return NetworkDensity(self._model, n_importance_samples)
 
     def _kinds(self) -> tuple[Kind, dict[int | str, Kind]]:
         if isinstance(self.likelihood, str):

@@ -6,6 +6,16 @@ from typing import Protocol, Self
 
 import numpy as np
 
+GIVEN_POINTS = 10_000  # of importance sampling, for one row of given values
+REFERENCE_ROWS = 100
+LARGEST_RARITY = 10_000  # how many times less likely than usual given values may be
+LEAST_DRAWS = 20  # effective number of draws below which given values are too rare
+TOO_RARE = (
+    "got values in given that are too rare together: they are {} times less likely "
+    "than what the model draws in these columns, so that rows drawn around them could "
+    "not be trusted. Give fewer columns, or values nearer to those of the table."
+)
+
 
 class Conditional(Protocol):
     """What a density says of rows by their seen cells."""
@@ -44,3 +54,27 @@ class Density(Protocol):
 
     def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
         """Draw rows of shape (n_rows, n_columns)."""
+
+
+def draw_given(
+    density: Density,
+    X: np.ndarray,
+    seen: np.ndarray,
+    n_rows: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Draw rows that have the seen cells of one row, `X` of shape (1, n_columns).
+
+    Raises
+    ------
+    ValueError
+        If the cells are far less likely than what the density itself draws there.
+    """
+    known = density.at(GIVEN_POINTS).given(X, seen)
+    own = density.sample(REFERENCE_ROWS, generator)
+    usual = density.given(own, np.broadcast_to(seen, own.shape)).log_density.mean()
+    rarity = float(usual - known.log_density[0])
+    if rarity > np.log(LARGEST_RARITY) or known.effective_draws[0] < LEAST_DRAWS:
+        digits = max(round(rarity / np.log(10)), 1)
+        raise ValueError(TOO_RARE.format(f"10^{digits}"))
+    return known.draws(n_rows, generator)[:, 0]

@@ -239,11 +239,6 @@ class NetworkDensity:
         """Condition on the seen cells of each row, by importance sampling."""
         return NetworkConditional.of(self.model, X, seen, self.n_points)
 
-    def bound(self, X: np.ndarray, seen: np.ndarray) -> np.ndarray:
-        """Compute the ELBO of the seen cells of each row, in nats."""
-        known = NetworkConditional.of(self.model, X, seen, self.n_points, climb=False)
-        return known.weighed(known.log_weights.mean(dim=0))
-
     def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
         """Draw rows of shape (n_rows, n_columns)."""
         model, like = self.model, self.model.tensor(np.empty(0))
@@ -260,6 +255,15 @@ class NetworkDensity:
 
 
 @dataclass(frozen=True)
+class NetworkBound(NetworkDensity):
+    """The evidence lower bound (ELBO) in place of the density: less tight."""
+
+    def given(self, X: np.ndarray, seen: np.ndarray) -> NetworkConditional:
+        """Condition on the seen cells of each row, by draws of the encoder alone."""
+        return NetworkConditional.of(self.model, X, seen, self.n_points, is_tight=False)
+
+
+@dataclass(frozen=True)
 class NetworkConditional:
     """What a VAE's networks say of rows by their seen cells.
 
@@ -271,6 +275,8 @@ class NetworkConditional:
     codes : Tensor of shape (n_points, n_rows, n_components)
     log_weights : Tensor of shape (n_points, n_rows)
         log p(x, z) - log q(z), x being the seen cells.
+    is_tight : bool
+        Whether the density is the importance-weighted bound, or the ELBO.
     """
 
     model: Model
@@ -278,6 +284,7 @@ class NetworkConditional:
     seen: np.ndarray
     codes: Tensor
     log_weights: Tensor
+    is_tight: bool = True
 
     @classmethod
     def of(
@@ -287,24 +294,25 @@ class NetworkConditional:
         seen: np.ndarray,
         n_points: int,
         *,
-        climb: bool = True,
+        is_tight: bool = True,
     ) -> NetworkConditional:
         points = normal_points(n_points, model.design.n_components)
         cells = model.tensors(model.cells(model.encoded(X, seen)))
         with no_gradients():
             module: Any = model.module(cells.values.dtype)
-            draws = weighted_codes(module, cells, points, model.chunk_rows, climb=climb)
+            draws = weighted_codes(
+                module, cells, points, model.chunk_rows, climb=is_tight
+            )
             _, codes, log_weights = zip(*draws, strict=True)
-        return cls(model, X, seen, torch.cat(codes, 1), torch.cat(log_weights, 1))
+        z, log_weight = torch.cat(codes, dim=1), torch.cat(log_weights, dim=1)
+        return cls(model, X, seen, z, log_weight, is_tight)
 
     @property
     def log_density(self) -> np.ndarray:
-        """Of the seen cells, in nats: the importance-weighted bound."""
-        return self.weighed(log_mean_exp(self.log_weights))
-
-    def weighed(self, log_density: Tensor) -> np.ndarray:
-        """Return log-densities, of nothing exactly zero."""
-        return np.where(self.seen.any(axis=1), to_numpy(log_density), 0.0)
+        """Bound that of the seen cells, in nats; of nothing it is exactly zero."""
+        weights = self.log_weights
+        bound = log_mean_exp(weights) if self.is_tight else weights.mean(dim=0)
+        return np.where(self.seen.any(axis=1), to_numpy(bound), 0.0)
 
     @property
     def effective_draws(self) -> np.ndarray:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 from scipy import linalg
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import svd_flip
 
+from .._schema import Encoded
 from ._pca import PrincipalComponents, principal_components
 from ._ppca import LARGEST_STACK, ProbabilisticPCA
 
 SMALLEST_SEEN_NOISE = 1e-6  # the same where holes leave a matrix to invert
 EM_STEPS = 50
+DEFAULT_SHARE = 0.9  # of the variance, that n_components="auto" explains linearly
 WIDEST_WITH_HOLES = 50  # components of a spectrum that is learned by EM
 EM_ROWS = 20_000  # holes are learned from as many rows as that, evenly spaced
 
@@ -30,17 +34,18 @@ def principal_components_of(
     return principal_components_of_seen(X, seen, n_components, sample_weight)
 
 
-def width_explaining(
-    share: float,
-    X: np.ndarray,
-    seen: np.ndarray | None,
-    sample_weight: np.ndarray | None = None,
-) -> int:
-    """Return how many components explain a share of the variance."""
-    widest = min(X.shape)
+def code_width(n_components: Any, encoded: Encoded) -> int:
+    """Read the parameter `n_components`: a width, or a share of the variance.
+
+    A share, for which "auto" stands too, is what so many components explain linearly.
+    """
+    if isinstance(n_components, Integral):
+        return int(n_components)
+    share = DEFAULT_SHARE if n_components == "auto" else n_components
+    widest, seen = min(encoded.matrix.shape), encoded.columns_seen
     if seen is not None:
         widest = min(widest, WIDEST_WITH_HOLES)
-    spectrum = principal_components_of(X, seen, widest, sample_weight)
+    spectrum = principal_components_of(encoded.matrix, seen, widest, encoded.weight)
     total = (spectrum.column_scales**2).sum()
     explained = spectrum.variances.cumsum()
     return 1 + min(int(np.searchsorted(explained, share * total)), widest - 1)

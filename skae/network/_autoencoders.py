@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -99,6 +100,12 @@ class Autoencoder(nn.Module):
         variance = (weights * (cells.values - means.nan_to_num()).square()).sum()
         errors = weight @ self.squared_errors(cells).sum(dim=1)
         return 1 - errors / variance if variance > 0 else torch.zeros_like(variance)
+
+    @torch.no_grad()
+    def carried(self, cells: Cells, weight: Tensor) -> tuple[np.ndarray, float]:
+        """Return the importance of each component, and what they explain together."""
+        importances = self.importances(cells, weight).cpu().numpy().astype(np.float64)
+        return importances, max(float(self.explained(cells, weight)), 0.0)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Reconstruct scaled rows without holes."""

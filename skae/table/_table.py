@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+from sklearn.metrics import pairwise_distances_argmin
 
 from .._schema import KINDS, Block, Encoded, Kind
 from ._frames import TableReader
 from ._margins import Margins, Matching
 from ._matrix import TableEncoder
 
+MARGIN_DRAWS = 5_000  # rows that show how what a model draws is spread
 MARGIN_ROWS = 20_000  # rows that the margins of a table are read from
 NO_COLUMN = "got {0}={1!r} with a column {2!r}, but expected one of {3}."
 
@@ -38,6 +40,7 @@ class Table:
         self.frames = frames
         self.names = frames.columns_
         self._matching: Matching | None = None
+        self._patterns: tuple[np.ndarray, np.ndarray] | None = None
 
     def learn(
         self,
@@ -141,13 +144,15 @@ class Table:
             rows[:, numbers] = self._matching.move(scores, rows[:, numbers])
         return self.encoder.within_range(rows, whole=True)
 
-    def match_margins(self, draw: Callable[[], np.ndarray], seed: int) -> None:
+    def match_margins(
+        self, sample: Callable[[int, np.random.Generator], np.ndarray], seed: int
+    ) -> None:
         """Learn how drawn numbers are spread, once, from rows of the matrix as drawn.
 
         A network draws smooth margins; tables have spikes, edges and gaps.
         """
         if self._matching is None:
-            drawn = draw()
+            drawn = sample(MARGIN_DRAWS, np.random.default_rng(seed))
             decoded = self.encoder.decode(drawn, np.random.default_rng(seed))
             numbers = self.encoder.numeric_
             self._matching = self.margins.matching(
@@ -162,6 +167,17 @@ class Table:
         if encoded.seen is not None:
             holes[:, self.encoder.order_] = ~encoded.seen
         return holes
+
+    def remember_holes(self, encoded: Encoded, whole: np.ndarray) -> None:
+        """Keep the holes of rows, with the matrix of the rows as completed."""
+        self._patterns = whole.astype(np.float32), self.holes(encoded)
+
+    def holes_like(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the holes of the remembered rows that drawn ones are nearest to."""
+        if self._patterns is None:
+            return np.zeros((len(matrix), len(self.names)), dtype=bool)
+        rows, holes = self._patterns
+        return holes[pairwise_distances_argmin(matrix.astype(np.float32), rows)]
 
     def by_column(self, cells: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Put a value per seen cell into the table's columns, NaN where one is missing.
