@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import BaseAutoencoder
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
+from .model._model import Model
 from .model._reconstruction import ReconstructionDensity
 from .network._autoencoders import Autoencoder
 from .network._design import Design
@@ -25,6 +26,7 @@ from .training._folds import Split
 from .training._rows import Rows
 
 DEFAULT_NOISE = 0.2  # of a standard deviation, falling to none
+NOISE_OF_FEW = 0.4  # on tables of few rows, where more of it regularises
 
 
 class AutoencoderTransformer(BaseAutoencoder):
@@ -107,11 +109,13 @@ class AutoencoderTransformer(BaseAutoencoder):
     early_stopping : bool, default=True
         Whether to end before `max_iter` when the validation loss has ceased to
         improve. The best weights seen are what comes back in either case.
-    validation_fraction : float in (0, 1) or None, default=0.1
-        Share of the rows, up to 5,000, held out to judge the weights, unless `fit`
-        gets `X_val`.
-        None trains on all rows and judges by them: nothing then guards against
-        overfitting.
+    validation_fraction : "auto", float in (0, 1) or None, default="auto"
+        Share of the distinct rows, up to 5,000, held out to judge the weights, unless
+        `fit` gets `X_val`. "auto" is 0.1 on tables of more than 1,500 rows. On smaller
+        ones, of which a tenth could not judge, five networks train side by side without
+        a fifth of the rows each, which judges them; a sixth trains on all rows for as
+        long as they say, if at all. None trains on all rows and judges by them: nothing
+        then guards against overfitting.
     encoder, decoder : callable or None, default=None
         A picklable ``(n_inputs, n_outputs) -> torch.nn.Module`` that makes the network
         of one direction, in place of the hidden layers above. With
@@ -232,7 +236,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         tol: float = 0.0,
         n_iter_no_change: int | str = "auto",
         early_stopping: bool = True,
-        validation_fraction: float | None = 0.1,
+        validation_fraction: float | str | None = "auto",
         encoder: ModuleFactory | None = None,
         decoder: ModuleFactory | None = None,
         warm_start: bool = False,
@@ -333,7 +337,8 @@ class AutoencoderTransformer(BaseAutoencoder):
     ) -> Reconstruction:
         values = rows.cells.values
         deviation, centre = torch.std_mean(values, dim=0, correction=0)
-        noise = DEFAULT_NOISE if self.noise == "auto" else float(self.noise)
+        default = DEFAULT_NOISE if rows.n_members == 1 else NOISE_OF_FEW
+        noise = default if self.noise == "auto" else float(self.noise)
         return Reconstruction(
             module,
             generator,
@@ -345,7 +350,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         )
 
     def _make_density(
-        self, encoded: Encoded, split: Split, seed: int
+        self, judged: Model, encoded: Encoded, split: Split, seed: int
     ) -> ReconstructionDensity:
         some = encoded.take(split.training)
         return ReconstructionDensity.learn(self._model, some, seed)

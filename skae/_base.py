@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -19,38 +18,31 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.callback import CallbackSupportMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_array
 from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from ._descent import Descent, descend
 from ._progress import Progress
 from ._schema import Encoded, Kind
 from ._state import VERSION, all_or_nothing, loaded, saved
 from ._statistics import by_chunks
-from ._torch import derive_seeds, make_generator, resolve_device, to_tensor
+from ._torch import derive_seeds, resolve_device
 from ._validation import FLOATS, PARAMETERS, check_count, read_rows, read_weight
 from .model._conditional import Density, draw_given
 from .model._holes import code_width, principal_components_of
 from .model._model import Model
-from .network._autoencoders import Autoencoder, network_weights
-from .network._design import Design, hidden_widths
-from .network._layers import seed_dropout
+from .network._autoencoders import Autoencoder
+from .network._design import Design, hidden_widths, users_randomness
 from .table._distinct import distinct_rows
 from .table._frames import TableReader, to_container
 from .table._table import Table
-from .training._folds import Split
-from .training._loop import History, Objective, Settings, Training
+from .training._folds import Split, choose_split
+from .training._loop import Objective, Settings
 from .training._rows import Rows
 
-SUMMARY_ROWS = 5_000  # training rows that a fitted summary is computed from
 HOLE_ROWS, HOLE_POINTS = 1_000, 20  # of the fit, that samples take their holes from
-DIVERGED = (
-    "The training loss became infinite or NaN and did not recover. The best weights "
-    "seen before are kept. Lower learning_rate, or look for extreme values in the "
-    "table."
-)
 
 
 class BaseAutoencoder(
@@ -111,14 +103,15 @@ class BaseAutoencoder(
             encoded = self._table.encode(rows, weight)
             self._table.check(rows, encoded)
             n_rows = len(encoded) - n_val
-            split = Split.of(n_rows, n_val, self.validation_fraction, seeds["split"])
-            training = encoded.take(slice(n_rows))
-            design = self._complete_design(training)
-            with design.users_randomness(seeds["weights"], device):
-                self._start(design, training, seeds["weights"], device)
-                history = self._train(encoded, split, seeds["training"], X, y)
-            self._keep(history)
-            self._density = self._make_density(encoded, split, seeds["summary"])
+            few = self.validation_fraction == "auto" and self._can_fold()
+            fraction = self.validation_fraction
+            split = choose_split(n_rows, n_val, fraction, seeds["split"], can_fold=few)
+            with users_randomness(self.encoder, self.decoder, seeds["weights"], device):
+                self._start(encoded.take(slice(n_rows)), seeds["weights"], device)
+                descent = self._descend(encoded, split, seeds, Progress(self, X, y))
+            self._keep(descent)
+            summary = encoded, split, seeds["summary"]
+            self._density = self._make_density(descent.judged, *summary)
             self._remember_holes(encoded.take(split.training), seeds["summary"])
         return self
 
@@ -139,8 +132,14 @@ class BaseAutoencoder(
         """Make what training minimises."""
 
     @abstractmethod
-    def _make_density(self, encoded: Encoded, split: Split, seed: int) -> Density:
-        """Make the density of rows; set what else is learned from a trained model."""
+    def _make_density(
+        self, judged: Model, encoded: Encoded, split: Split, seed: int
+    ) -> Density:
+        """Make the density of rows; set what else is learned from a trained model.
+
+        `judged` is the model that the judges of the split, or of its first fold, have
+        not seen.
+        """
 
     # ------------------------------------------------------------- steps of fit
 
@@ -158,12 +157,9 @@ class BaseAutoencoder(
             frames.remember(X, rows, weight)
         rows, weight = distinct_rows(rows, weight)
         if not continues:
-            default, named = self._kinds()
-            kinds = self._table.kinds(named, default)
-            beside = self._scaling_beside_levels if self._table.has_levels else None
-            of_reals = beside or "standard"
-            scalings = [kind.scaling(self.scaling, of_reals) for kind in kinds]
-            self._table.learn(rows, weight, kinds, scalings)
+            kinds = self._table.kinds(*self._kinds())
+            beside = self._scaling_beside_levels
+            self._table.learn(rows, weight, kinds, self.scaling, beside)
         if X_val is None:
             return rows, weight, 0
         rows_val = self._read(X_val)
@@ -177,13 +173,19 @@ class BaseAutoencoder(
     def _continues(self) -> bool:
         return bool(self.warm_start) and hasattr(self, "_model")
 
-    def _complete_design(self, encoded: Encoded) -> Design:
-        """Say what the networks are made of."""
+    def _can_fold(self) -> bool:
+        """Tell whether several networks could train side by side, from PCA."""
+        own = self.encoder is not None or self.decoder is not None
+        alone = own or self.solver == "lbfgs" or self.max_iter == 0
+        return not (alone or self._continues())
+
+    def _start(self, encoded: Encoded, seed: int, device: torch.device) -> None:
+        """Make the model that training starts from: at PCA, or where it last ended."""
         continues = self._continues()
         if not continues or isinstance(self.n_components, Integral):
             self.n_components_ = code_width(self.n_components, encoded)
         earlier = self._model.design.incomplete if continues else ()
-        return self._design(
+        design = self._design(
             {
                 "blocks": self._table.blocks,
                 "n_components": self.n_components_,
@@ -196,12 +198,7 @@ class BaseAutoencoder(
                 "incomplete": earlier if continues else encoded.incomplete,
             }
         )
-
-    def _start(
-        self, design: Design, encoded: Encoded, seed: int, device: torch.device
-    ) -> None:
-        """Make the model that training starts from: at PCA, or where it last ended."""
-        if self._continues():
+        if continues:
             self._model = self._model.going_on(design, device)
             return
         linear = principal_components_of(
@@ -209,45 +206,24 @@ class BaseAutoencoder(
         )
         self._model = Model.start(design, linear, seed, device)
 
-    def _train(
-        self, encoded: Encoded, split: Split, seed: int, X: Any, y: Any
-    ) -> History:
-        """Descend from the start; keep the best weights, and the order of the code."""
-        device = self._model.device
-        module = self._model.new_module().to(device, torch.float32)
-        cells = self._model.anchored_cells(encoded)
-        cells = cells.map(lambda a: to_tensor(a, device, torch.float32))
-        rows, judges = split.rows(cells, encoded.weight)
-        objective = self._objective(module, rows, make_generator(seed, device))
-        seed_dropout(module, objective.generator)
+    def _descend(
+        self, encoded: Encoded, split: Split, seeds: dict[str, int], report: Progress
+    ) -> Descent:
+        """Train from the start."""
+        settings = Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
         prefer_start = self.linear_path or self._continues()
-        values = {f.name: getattr(self, f.name) for f in fields(Settings)}
-        history = Training(
-            objective,
-            rows,
-            judges,
-            network_weights(module),
-            Progress(self, X, y),
-            prefer_start=prefer_start and split.is_held_out,
-            settings=Settings(**values),
-        ).run()
-        if history.diverged:
-            warnings.warn(DIVERGED, ConvergenceWarning, stacklevel=4)
-        importances, explained = module.carried(*rows.spread(SUMMARY_ROWS))
-        if history.best_epoch:
-            self._model = self._model.learned(
-                module, np.argsort(-importances, kind="stable")
-            )
-        carried = importances[self._model.order]
-        self.explained_variance_ratio_ = explained * carried / (carried.sum() or 1.0)
-        return history
+        start = self._model, encoded, split, self._objective
+        return descend(*start, settings, report, seeds, prefer_start=prefer_start)
 
-    def _keep(self, history: History) -> None:
+    def _keep(self, descent: Descent) -> None:
         """Set the fitted attributes that every model has."""
+        history = descent.history
         curves = [history.loss_curve, history.validation_curve]
         if self._continues() and hasattr(self, "loss_curve_"):
             earlier = [self.loss_curve_, self.validation_curve_]
             curves = [[*a, *b] for a, b in zip(earlier, curves, strict=True)]
+        self._model = descent.model
+        self.explained_variance_ratio_ = descent.carried
         self.loss_curve_, self.validation_curve_ = map(np.array, curves)
         self.n_iter_ = len(self.loss_curve_)
         self.best_iter_ = history.best_epoch
@@ -451,9 +427,9 @@ class BaseAutoencoder(
     ) -> Any:
         """Draw new rows that resemble the table that was fitted.
 
-        What the model draws is then brought, column by column and by rank, to the
-        margins of the table: a column of whole numbers gets whole numbers, one of many
-        zeros as many, and no number is outside the range of the fit.
+        Draws are brought, column by column and by rank, to the margins of the table: a
+        column of whole numbers gets whole numbers, one of many zeros as many, and no
+        number is outside the range of the fit.
 
         Parameters
         ----------
@@ -463,8 +439,7 @@ class BaseAutoencoder(
             An int makes the draw repeatable; None draws anew each time.
         given : dict of column to value, default=None
             Values that all rows shall have, such as ``{"sex": "female"}``; columns by
-            name, or by index where there are no names. The codes are drawn by
-            importance resampling.
+            name, or by index where there are no names.
         missing : bool, default=False
             Whether cells are missing as they are in the table: a row takes the holes
             of the training row whose code is nearest to its own. By default rows are
@@ -480,8 +455,7 @@ class BaseAutoencoder(
         ------
         ValueError
             If `n_samples` is not a positive integer, if `given` names a column or a
-            level that the fit did not have, or if so few draws of the code agree with
-            `given` that rows drawn from them could not be trusted.
+            level that the fit did not have, or values too rare to be drawn around.
         """
         check_is_fitted(self)
         check_count("n_samples", n_samples)

@@ -11,18 +11,20 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import SUMMARY_ROWS, BaseAutoencoder
+from ._base import BaseAutoencoder
+from ._descent import SUMMARY_ROWS
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS, check_count
 from .model._conditional import Density
 from .model._evidence import NetworkBound, NetworkDensity
+from .model._model import Model
 from .model._network_stack import density_of_networks
 from .network._autoencoders import VariationalAutoencoder
 from .network._design import Design
 from .network._layers import ModuleFactory
 from .network._likelihoods import LIKELIHOODS
 from .network._objectives import EvidenceBound
-from .training._folds import Split
+from .training._folds import Folds, Split
 from .training._loop import FEWEST_EPOCHS
 from .training._rows import Rows
 
@@ -101,6 +103,12 @@ class VAETransformer(BaseAutoencoder):
         starts as the standard normal. Codes of few components gain most.
     n_prior_components : int, default=10
         Parts of the mixture.
+    density : {"stacked", "networks"}, default="stacked"
+        What `score_samples`, `score`, `impute` and `sample` answer from: the networks
+        stacked with probabilistic PCA and Gaussian mixtures, the likeliest density of
+        the table; or the networks alone. To search over `n_components`, `beta` or
+        widths, take "networks": beside a mixture that has most of the density, the
+        networks that are searched over hardly change the score.
     n_particles : int, default=3
         Draws of the code per row and step. More than one makes the bound the
         importance-weighted one [6]_, which is tighter; three gain 0.1 to 0.3 nats on
@@ -126,11 +134,13 @@ class VAETransformer(BaseAutoencoder):
     early_stopping : bool, default=True
         Whether to end before `max_iter` when the validation loss has ceased to
         improve. The best weights seen are what comes back in either case.
-    validation_fraction : float in (0, 1) or None, default=0.1
-        Share of the rows, up to 5,000, held out to judge the weights, unless `fit`
-        gets `X_val`.
-        None trains on all rows and judges by them: nothing then guards against
-        overfitting.
+    validation_fraction : "auto", float in (0, 1) or None, default="auto"
+        Share of the distinct rows, up to 5,000, held out to judge the weights, unless
+        `fit` gets `X_val`. "auto" is 0.1 on tables of more than 1,500 rows. On smaller
+        ones, of which a tenth could not judge, five networks train side by side without
+        a fifth of the rows each, which judges them; a sixth trains on all rows for as
+        long as they say, if at all. None trains on all rows and judges by them: nothing
+        then guards against overfitting.
     encoder, decoder : callable or None, default=None
         A picklable ``(n_inputs, n_outputs) -> torch.nn.Module`` that makes the network
         of one direction, in place of the hidden layers above. The encoder has
@@ -274,6 +284,7 @@ class VAETransformer(BaseAutoencoder):
         "free_bits": [Interval(Real, 0, None, closed="left")],
         "prior": [StrOptions({"normal", "mixture"})],
         "n_prior_components": [Interval(Integral, 1, None, closed="left")],
+        "density": [StrOptions({"stacked", "networks"})],
         "n_particles": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -295,6 +306,7 @@ class VAETransformer(BaseAutoencoder):
         free_bits: float = 0.0,
         prior: str = "mixture",
         n_prior_components: int = 10,
+        density: str = "stacked",
         n_particles: int = 3,
         solver: str = "adam",
         learning_rate: float | str = "auto",
@@ -304,7 +316,7 @@ class VAETransformer(BaseAutoencoder):
         tol: float = 0.0,
         n_iter_no_change: int | str = "auto",
         early_stopping: bool = True,
-        validation_fraction: float | None = 0.1,
+        validation_fraction: float | str | None = "auto",
         encoder: ModuleFactory | None = None,
         decoder: ModuleFactory | None = None,
         warm_start: bool = False,
@@ -327,6 +339,7 @@ class VAETransformer(BaseAutoencoder):
         self.free_bits = free_bits
         self.prior = prior
         self.n_prior_components = n_prior_components
+        self.density = density
         self.n_particles = n_particles
         self.solver = solver
         self.learning_rate = learning_rate
@@ -493,14 +506,25 @@ class VAETransformer(BaseAutoencoder):
             kl_warmup=self.kl_warmup,
             free_bits=self.free_bits,
             n_particles=self.n_particles,
+            is_stacked=rows.n_members > 1,
         )
 
-    def _make_density(self, encoded: Encoded, split: Split, seed: int) -> Density:
+    def _make_density(
+        self, judged: Model, encoded: Encoded, split: Split, seed: int
+    ) -> Density:
         """Stack the networks with closed forms, by the rows that judge."""
         self._count_active_units(encoded.take(split.training[:SUMMARY_ROWS]))
-        can_judge = self.n_iter_ > 0 and split.is_held_out
-        parts = (encoded.take(split.training), encoded.take(split.judging))
-        density = density_of_networks(self._model, *parts, seed, can_judge=can_judge)
+        if isinstance(split, Folds):
+            split = split.first()
+        density = density_of_networks(
+            self._model,
+            judged,
+            encoded.take(split.training),
+            encoded.take(split.judging),
+            seed,
+            alone=self.density == "networks",
+            can_judge=self.n_iter_ > 0 and split.is_held_out,
+        )
         self.density_shares_ = {"vae": 0.0, "ppca": 0.0, "mixture": 0.0}
         self.density_shares_ |= density.shares
         return density

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -231,7 +231,7 @@ class NetworkDensity:
     model: Model
     n_points: int = 100
 
-    def at(self, n_points: int) -> NetworkDensity:
+    def at(self, n_points: int) -> Self:
         """Return the same density, looked for at another number of points."""
         return replace(self, n_points=n_points)
 

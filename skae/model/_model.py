@@ -22,13 +22,14 @@ from .._torch import (
 from ..network._autoencoders import Autoencoder
 from ..network._build import LinearStart, build
 from ..network._cells import Cells
-from ..network._design import Design
+from ..network._design import Design, users_randomness
 from ..network._normal import gaussian_kl
 from ._level_columns import level_columns
 from ._linear_density import LinearDensity, linear_density
 from ._pca import PrincipalComponents
 
 CPU = torch.device("cpu")
+BEYOND = 1.5  # times as far as the codes of the fit, the decoder's network goes
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ class Model:
 
     def new_module(self) -> Autoencoder:
         """Make the network anew, in double precision on the CPU."""
-        start = linear_start(self.design, self.linear)
-        with self.design.users_randomness(0, CPU):
-            module = build(self.design, start, make_generator(0, CPU))
+        design, start = self.design, linear_start(self.design, self.linear)
+        with users_randomness(design.encoder, design.decoder, 0, CPU):
+            module = build(design, start, make_generator(0, CPU))
         state = {name: torch.tensor(array) for name, array in self.weights.items()}
         module.load_state_dict(state)
         return module.eval()
@@ -240,6 +241,9 @@ def linear_start(design: Design, linear: PrincipalComponents) -> LinearStart:
     """Give closed forms to the networks: PCA, or probabilistic PCA."""
     tensor = torch.from_numpy
     scales = tensor(linear.column_scales)
+    limits = torch.full((design.n_components,), torch.inf, dtype=torch.float64)
+    if linear.reach is not None:
+        limits = BEYOND * tensor(linear.reach)
     if design.is_variational:
         ppca = linear.probabilistic()
         return LinearStart(
@@ -248,6 +252,7 @@ def linear_start(design: Design, linear: PrincipalComponents) -> LinearStart:
             projection=tensor(ppca.projection),
             loadings=tensor(ppca.loadings),
             code_scales=torch.ones(design.n_components, dtype=torch.float64),
+            code_limits=limits,
             log_variances=tensor(ppca.variances).log(),
             noise_variance=ppca.noise_variance,
         )
@@ -258,6 +263,7 @@ def linear_start(design: Design, linear: PrincipalComponents) -> LinearStart:
         projection=components,
         loadings=components.T,
         code_scales=tensor(linear.code_scales()),
+        code_limits=limits,
         log_variances=None,
         noise_variance=linear.noise_variance,
     )

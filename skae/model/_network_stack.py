@@ -21,20 +21,34 @@ LEAST_JUDGES = 10  # rows that can tell a mixture of several parts from a lucky 
 
 def density_of_networks(
     model: Model,
+    judged: Model,
     training: Encoded,
     judging: Encoded,
     seed: int,
     *,
+    alone: bool,
     can_judge: bool,
 ) -> Stack:
     """Stack the density of networks with probabilistic PCA and with mixtures.
 
     Probabilistic PCA is a safeguard: no row falls far below it. Mixtures join if
     held-out rows are likelier with them.
+
+    Parameters
+    ----------
+    model, judged : Model
+        The final model, and one that has not seen the rows that judge.
+    training, judging : Encoded
+        Rows that mixtures are fitted to, and those that weigh them.
+    seed : int
+    alone : bool
+        Whether the networks shall have no company.
+    can_judge : bool
+        Whether the rows that judge are held out of anything.
     """
     networks = NetworkDensity(model)
     start = model.start_density
-    if start is None:
+    if alone or start is None:
         return Stack({"vae": networks}, {"vae": 1.0})
     least = {"vae": 0.0, "ppca": DEFENCE}
     shares = {"vae": 1 - DEFENCE, "ppca": DEFENCE}
@@ -51,7 +65,8 @@ def density_of_networks(
     )
     if choice is None:
         return density
-    parts = (networks.at(STACKING_POINTS), start, choice.judged)
+    unseen = NetworkDensity(judged, STACKING_POINTS)
+    parts = (unseen, judged.start_density or start, choice.judged)
     each = [part.given(X, seen).log_density for part in parts]
     return density.joined_by(
         "mixture", choice.final, np.column_stack(each), weight, least

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import linalg
@@ -33,6 +33,8 @@ class PrincipalComponents:
         PCA [1]_; among `min(n_samples, n_features)` directions, as in scikit-learn.
     column_scales : ndarray of shape (n_features,)
         Standard deviation of each column.
+    reach : ndarray of shape (n_components,) or None
+        Largest deviation of a row along each component, in standard deviations.
 
     References
     ----------
@@ -45,6 +47,7 @@ class PrincipalComponents:
     variances: np.ndarray
     noise_variance: float
     column_scales: np.ndarray
+    reach: np.ndarray | None = None
 
     def code_scales(self) -> np.ndarray:
         """Return the deviation along each component, a typical one where it is zero."""
@@ -95,7 +98,17 @@ def principal_components(
     if len(variances) > n_kept:  # their own sum is exact where the difference cancels
         noise = variances[n_kept:].mean()
     scales = np.sqrt(np.maximum(column_variances, 0.0))
-    return PrincipalComponents(mean, components, kept, float(noise), scales)
+    found = PrincipalComponents(mean, components, kept, float(noise), scales)
+    return replace(found, reach=_reach(X, found))
+
+
+def _reach(X: np.ndarray, found: PrincipalComponents) -> np.ndarray:
+    """Return the largest deviation along each component, in standard deviations."""
+    largest = np.zeros(len(found.components))
+    for rows in gen_batches(len(X), CHUNK_ROWS):
+        codes = (X[rows] - found.mean) @ found.components.T
+        largest = np.maximum(largest, np.abs(codes).max(axis=0))
+    return largest / found.code_scales()
 
 
 def _degrees_of_freedom(weight: np.ndarray) -> float:

@@ -31,6 +31,8 @@ class LinearStart:
     projection : Tensor of shape (n_components, n_columns)
     loadings : Tensor of shape (n_columns, n_components)
     code_scales : Tensor of shape (n_components,)
+    code_limits : Tensor of shape (n_components,)
+        Deviations of the code beyond which the decoder's network sees no difference.
     log_variances : Tensor of shape (n_components,) or None
         Of the code given a row, where the code is a random variable.
     noise_variance : float
@@ -42,6 +44,7 @@ class LinearStart:
     projection: Tensor
     loadings: Tensor
     code_scales: Tensor
+    code_limits: Tensor
     log_variances: Tensor | None
     noise_variance: float
 
@@ -183,6 +186,7 @@ def around_linear_model(
         decoder,
         input_centre=torch.zeros_like(scales),
         input_scale=scales,
+        input_limit=start.code_limits,
         output_scale=pad(slope * start.column_scales, extra, value=1.0),
         trainable=trainable,
     )

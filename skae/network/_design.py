@@ -77,13 +77,6 @@ class Design:
         )
         return ", ".join(f"{name}={a!r} (not {b!r})" for name, a, b in pairs if a != b)
 
-    def users_randomness(
-        self, seed: int, device: torch.device
-    ) -> AbstractContextManager[None]:
-        """Make modules that the user brought repeatable; skae's own need no care."""
-        own = self.encoder is None and self.decoder is None
-        return nullcontext() if own else seeded_globally(seed, device)
-
     def network(
         self,
         n_inputs: int,
@@ -105,6 +98,17 @@ class Design:
             generator,
             starts_at_zero=self.linear_path,
         )
+
+
+def users_randomness(
+    encoder: ModuleFactory | None,
+    decoder: ModuleFactory | None,
+    seed: int,
+    device: torch.device,
+) -> AbstractContextManager[None]:
+    """Make modules that the user brought repeatable; skae's own need no care."""
+    own = encoder is None and decoder is None
+    return nullcontext() if own else seeded_globally(seed, device)
 
 
 def hidden_widths(hidden_layer_sizes: Sequence[Any] | int) -> tuple[int, ...]:

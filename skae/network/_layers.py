@@ -49,9 +49,26 @@ def seed_dropout(module: nn.Module, generator: torch.Generator) -> None:
             layer.generator = generator
 
 
+def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Multiply rows by a matrix, or by each of a stack of them, and add a vector."""
+    if weight.ndim == 2:
+        return nn.functional.linear(x, weight, bias)
+    if bias is None or x.ndim > 3:
+        product = x @ weight.mT
+        return product if bias is None else product + bias
+    return torch.baddbmm(bias, x.expand(len(weight), *x.shape[-2:]), weight.mT)
+
+
+class Linear(nn.Linear):
+    """An affine layer whose weights may be stacked."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return affine(x, self.weight, self.bias)
+
+
 def linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
     """Make an affine layer with LeCun's initial weights, std 1 / sqrt(n_inputs)."""
-    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
+    layer: nn.Linear = nn.utils.skip_init(Linear, n_inputs, n_outputs)
     bound = 1 / math.sqrt(n_inputs)
     nn.init.normal_(layer.weight, std=bound, generator=generator)
     # Spread offsets: on a code of one component they alone tell hidden units apart.
@@ -103,8 +120,8 @@ class Gate(nn.Module):
 class LinearPath(nn.Module):
     """Compute ``A x + b + s * network(clip((x - c) / r))``.
 
-    The network sees standardised inputs that are clipped at `LIMIT` standard
-    deviations, so that its part is bounded: far from the data the linear path carries
+    The network sees standardised inputs that are clipped at `LIMIT` standard deviations
+    or before, so that its part is bounded: far from the data the linear path carries
     on. Where A stays as it is given, an outlier is reconstructed as well as by PCA.
 
     Parameters
@@ -117,6 +134,8 @@ class LinearPath(nn.Module):
         From `n_inputs` to `n_outputs`, zero at the start of training.
     input_centre, input_scale : Tensor of shape (n_inputs,)
         c and r. An input of scale zero is hidden from the network.
+    input_limit : Tensor of shape (n_inputs,) or None
+        Where inputs are clipped, in standard deviations; at `LIMIT` without.
     output_scale : Tensor of shape (n_outputs,)
         s. An output of scale zero is left to the linear path.
     trainable : bool
@@ -127,6 +146,7 @@ class LinearPath(nn.Module):
 
     input_centre: Tensor
     input_factor: Tensor
+    input_limit: Tensor
     output_scale: Tensor
 
     def __init__(
@@ -138,6 +158,7 @@ class LinearPath(nn.Module):
         input_centre: Tensor,
         input_scale: Tensor,
         output_scale: Tensor,
+        input_limit: Tensor | None = None,
         trainable: bool = False,
     ) -> None:
         super().__init__()
@@ -148,12 +169,17 @@ class LinearPath(nn.Module):
         factor = torch.where(input_scale > 0, 1 / input_scale, 0.0)
         self.register_buffer("input_centre", input_centre.clone())
         self.register_buffer("input_factor", factor)
+        limit = torch.full_like(factor, self.LIMIT)
+        if input_limit is not None:
+            limit = input_limit.clamp(max=self.LIMIT)
+        self.register_buffer("input_limit", limit)
         self.register_buffer("output_scale", output_scale.clone())
 
     def forward(self, x: Tensor) -> Tensor:
         standardised = (x - self.input_centre) * self.input_factor
-        correction = self.network(standardised.clamp(-self.LIMIT, self.LIMIT))
-        straight = nn.functional.linear(x, self.weight)
+        limit = self.input_limit
+        correction = self.network(standardised.clamp(-limit, limit))
+        straight = affine(x, self.weight)
         if self.n_padded:
             straight = nn.functional.pad(straight, (0, self.n_padded))
         return torch.addcmul(straight + self.bias, correction, self.output_scale)

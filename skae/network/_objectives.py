@@ -69,13 +69,13 @@ class Reconstruction:
         code = self.module.encode(self._corrupt(cells))
         loss = self._loss(code, cells)
         if self.sparsity > 0:
-            loss = loss + self.sparsity * code.abs().mean(dim=1)
+            loss = loss + self.sparsity * code.abs().mean(dim=-1)
         return loss
 
     def validation_loss(self, cells: Cells) -> Tensor:
         """Loss of clean rows, with the sparsity that training aims at."""
         code = self.module.encode(cells)
-        return self._loss(code, cells) + self.sparsity * code.abs().mean(dim=1)
+        return self._loss(code, cells) + self.sparsity * code.abs().mean(dim=-1)
 
     def _loss(self, code: Tensor, cells: Cells) -> Tensor:
         output = self.module.decoder(code)
@@ -121,6 +121,7 @@ class EvidenceBound:
         kl_warmup: int,
         free_bits: float,
         n_particles: int,
+        is_stacked: bool = False,
     ) -> None:
         self.module = module
         self.generator = generator
@@ -128,6 +129,7 @@ class EvidenceBound:
         self.kl_warmup = kl_warmup
         self.free_bits = free_bits
         self.n_particles = n_particles
+        self.is_stacked = is_stacked
         self.points = normal_points(VALIDATION_POINTS, module.prior.n_components)
 
     def begin_epoch(self, epoch: int, rate: float) -> None:
@@ -152,6 +154,8 @@ class EvidenceBound:
         average over the draws.
         """
         module = self.module
+        if self.is_stacked:
+            noise = noise.unsqueeze(1)
         if beta == 1 and len(noise) > 1 and self.free_bits == 0:
             _, log_weights = importance_draws(module, cells, noise)
             return defended(log_mean_exp(log_weights), cells)
@@ -160,12 +164,12 @@ class EvidenceBound:
         log_likelihood = log_prob(module, z, cells).mean(dim=0)
         if module.prior.is_standard:
             kl = gaussian_kl(mean, log_variance, *module.prior.moments())
-            kl = kl.clamp(min=self.free_bits).sum(dim=1)
+            kl = kl.clamp(min=self.free_bits).sum(dim=-1)
         else:
             log_ratio = gaussian_log_prob(z, mean, log_variance)
             kl = (log_ratio - module.prior.log_prob(z)).mean(dim=0)
             if self.free_bits > 0:
-                kl = kl.clamp(min=self.free_bits * mean.shape[1])
+                kl = kl.clamp(min=self.free_bits * mean.shape[-1])
         bound = log_likelihood - beta * kl
         return defended(bound, cells) if beta == 1 else bound
 

@@ -73,8 +73,9 @@ class GaussianMixture(Prior):
             self.means.add_(standard_normal(self.means, generator), alpha=1e-3)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        parts = gaussian_log_prob(z[..., None, :], self.means, self.log_variances)
-        return (parts + self.logits.log_softmax(dim=0)).logsumexp(dim=-1)
+        of_parts = self.means.unsqueeze(-3), self.log_variances.unsqueeze(-3)
+        parts = gaussian_log_prob(z[..., None, :], *of_parts)
+        return (parts + self.logits.log_softmax(dim=-1)).logsumexp(dim=-1)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         share = self.logits.softmax(dim=0)[:, None]

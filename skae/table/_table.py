@@ -47,10 +47,17 @@ class Table:
         rows: np.ndarray,
         weight: np.ndarray | None,
         kinds: Sequence[Kind],
-        scalings: Sequence[str | None],
+        scaling: str | None,
+        beside_levels: str = "standard",
     ) -> Self:
-        """Learn scales, levels and margins from rows of numbers and level codes."""
+        """Learn scales, levels and margins from rows of numbers and level codes.
+
+        `beside_levels` is what a `scaling` of "auto" stands for, for numbers of any
+        sign where there are columns of levels too.
+        """
         names = [kind.name for kind in kinds]
+        of_reals = beside_levels if self.has_levels else "standard"
+        scalings = [kind.scaling(scaling, of_reals) for kind in kinds]
         self.encoder = TableEncoder(names, scalings).fit(rows, weight)
         step = -(-len(rows) // MARGIN_ROWS)
         some = None if weight is None else weight[::step]
@@ -76,7 +83,7 @@ class Table:
 
     # ------------------------------------------------------------- to the matrix
 
-    def kinds(self, wanted: Mapping[Any, Kind], default: Kind) -> list[Kind]:
+    def kinds(self, default: Kind, wanted: Mapping[Any, Kind]) -> list[Kind]:
         """Choose the kind of each column; levels have theirs already."""
         levels = self.frames.categorical_
         kinds = [KINDS["categorical"] if level else default for level in levels]

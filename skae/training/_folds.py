@@ -10,6 +10,10 @@ import torch
 from ._rows import Cells, Rows
 
 MOST_JUDGES = 5000
+DEFAULT_FRACTION = 0.1  # of the rows, that judge
+N_FOLDS = 5
+FEWEST_ROWS = 2 * N_FOLDS
+FEW_ROWS = 1_500  # of which a tenth could not judge
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,63 @@ class Split:
         weights = relative.to(cells.device, torch.float32)
         of_judges = weights / weights[judging].mean()
         return Rows(cells, training, weights), Rows(cells, judging, of_judges)
+
+
+@dataclass(frozen=True)
+class Folds(Split):
+    """All rows train, and each is judged by a network that has not seen it.
+
+    As many networks as folds train side by side without a fold each, and one on all
+    rows, which is what is kept; the others only say for how long to train it, and
+    whether at all.
+
+    Attributes
+    ----------
+    fold : ndarray of int of shape (n_rows,)
+        Which of the networks judges a row.
+    """
+
+    fold: np.ndarray
+
+    @classmethod
+    def among(cls, n_rows: int, seed: int) -> Folds:
+        """Cut rows into folds of nearly equal size at random."""
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(n_rows, generator=generator).numpy()
+        fold = np.empty(n_rows, dtype=int)
+        fold[order] = np.arange(n_rows) % N_FOLDS
+        return cls(order, order, True, fold)
+
+    def first(self) -> Split:
+        """Return the first fold as a split: what its network has seen, and judges."""
+        is_out = self.fold[self.training] == 0
+        return Split(self.training[~is_out], self.training[is_out], True)
+
+    def rows(self, cells: Cells, weight: np.ndarray | None) -> tuple[Rows, Rows]:
+        """Weigh all rows for each network: those of its fold have no weight."""
+        index, fold = (
+            torch.from_numpy(array).to(cells.device)
+            for array in (self.training, self.fold)
+        )
+        mass = np.ones(len(self.fold)) if weight is None else weight
+        of_members = mass * (self.fold != np.arange(N_FOLDS + 1)[:, None])
+        of_members = of_members / of_members.mean(axis=1, keepdims=True)
+        weights = torch.from_numpy(of_members).to(cells.device, torch.float32)
+        of_judges = torch.from_numpy(mass / mass.mean())
+        of_judges = of_judges.to(cells.device, torch.float32)
+        return Rows(cells, index, weights), Rows(cells, index, of_judges, fold)
+
+
+def choose_split(
+    n_rows: int,
+    n_val: int,
+    fraction: float | str | None,
+    seed: int,
+    *,
+    can_fold: bool,
+) -> Split:
+    """Choose who judges: validation rows, a share of the rows, or folds of few."""
+    if can_fold and not n_val and FEWEST_ROWS <= n_rows <= FEW_ROWS:
+        return Folds.among(n_rows, seed)
+    share = DEFAULT_FRACTION if isinstance(fraction, str) else fraction
+    return Split.of(n_rows, n_val, share, seed)

@@ -30,13 +30,16 @@ class Best:
             self.snapshot = self.weights.snapshot()
         return loss
 
-    def restore(self, *, prefer_start: bool) -> None:
+    def restore(self, *, prefer_start: bool, least_gain: float = 0.0) -> None:
         """Put the best weights in place.
 
         With `prefer_start` the start stays unless the gain over it exceeds its own
-        standard error, by Student's t where there are few rows.
+        standard error, by Student's t where there are few rows, and a share of the
+        start's loss.
         """
-        if prefer_start and math.isfinite(self.start_loss) and not self._beats_start():
+        least = least_gain * abs(self.start_loss)
+        is_gain = self.start_loss - self.loss > least and self._beats_start()
+        if prefer_start and math.isfinite(self.start_loss) and not is_gain:
             self.snapshot, self.loss, self.epoch = self.start, self.start_loss, 0
         self.weights.load(self.snapshot)
 

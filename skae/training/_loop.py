@@ -19,11 +19,8 @@ from ._rows import Cells, Rows
 from ._solvers import LBFGS, LEARNING_RATES, Cycle, GradientSolver
 from ._weights import Weights
 
-STEPS_PER_CHECK = 50
 ROWS_PER_JUDGE = 4  # rows trained on per row judged: judging stays below a tenth
-PATIENCE_STEPS = 400
 RESTARTS = 5
-BATCH_ROWS = 128
 DEFAULT_STEPS = 3000
 FEWEST_EPOCHS = 5
 Number = TypeVar("Number", int, float)
@@ -61,6 +58,26 @@ class History:
     def diverged(self) -> bool:
         """Whether the training loss became infinite or NaN and did not recover."""
         return bool(self.loss_curve) and not math.isfinite(self.loss_curve[-1])
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What "auto" stands for, and how often the judges are asked.
+
+    Attributes
+    ----------
+    batch_rows : int
+    check_steps, patience_steps : int
+        Gradient steps from one judgement to the next, and without an improvement until
+        training winds down.
+    least_gain : float
+        Share of the start's loss below which a gain is none.
+    """
+
+    batch_rows: int = 128
+    check_steps: int = 50
+    patience_steps: int = 400
+    least_gain: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,7 @@ class Training:
     prefer_start : bool
         Keep the start unless training improves on it significantly.
     settings : Settings
+    pace : Pace, default=Pace()
     """
 
     def __init__(
@@ -116,22 +134,26 @@ class Training:
         *,
         prefer_start: bool,
         settings: Settings,
+        pace: Pace | None = None,
     ) -> None:
+        self.pace = pace = pace or Pace()
         self.objective = objective
         self.rows = rows
         self.validation = validation
         self.report = report
         self.prefer_start = prefer_start
         self.settings = settings
-        self.batch_size = _resolve(settings.batch_size, BATCH_ROWS)
+        self.batch_size = _resolve(settings.batch_size, pace.batch_rows)
         n_batches = math.ceil(len(rows) / self.batch_size)
         steps_per_epoch = 1 if settings.solver == "lbfgs" else n_batches
         enough = max(FEWEST_EPOCHS, math.ceil(DEFAULT_STEPS / steps_per_epoch))
-        patient = math.ceil(PATIENCE_STEPS / steps_per_epoch)
+        patient = math.ceil(pace.patience_steps / steps_per_epoch)
         self.cycle = Cycle(_resolve(settings.max_iter, enough), steps_per_epoch)
         self.check_epochs = max(
-            math.ceil(STEPS_PER_CHECK / steps_per_epoch),
-            math.ceil(ROWS_PER_JUDGE * len(validation) / len(rows)),
+            math.ceil(pace.check_steps / steps_per_epoch),
+            math.ceil(
+                ROWS_PER_JUDGE * len(validation) / (len(rows) * rows.n_members**2)
+            ),
         )
         self.patience = math.inf
         if settings.early_stopping:
@@ -213,7 +235,9 @@ class Training:
         return self.solver.has_rate
 
     def _finish(self) -> History:
-        self.best.restore(prefer_start=self.prefer_start)
+        self.best.restore(
+            prefer_start=self.prefer_start, least_gain=self.pace.least_gain
+        )
         self.history.best_loss = self.best.loss
         self.history.best_epoch = self.best.epoch
         self.objective.module.eval()

@@ -20,11 +20,29 @@ Cells: TypeAlias = Any
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a table on the device, without a copy of them."""
+    """Some rows of a table on the device, without a copy of them.
+
+    Attributes
+    ----------
+    cells : Cells
+        Of the whole table.
+    index : Tensor of int of shape (n_rows,)
+    weight : Tensor of shape (n_table_rows,) or (n_members, n_table_rows), or None
+        For each of several networks that train side by side, if there are such.
+    member : Tensor of int of shape (n_table_rows,) or None
+        Which of these networks judges a row.
+    """
 
     cells: Cells
     index: Tensor
     weight: Tensor | None = None
+    member: Tensor | None = None
+
+    @property
+    def n_members(self) -> int:
+        """Number of networks that train side by side."""
+        has_members = self.weight is not None and self.weight.ndim == 2
+        return len(self.weight) if self.weight is not None and has_members else 1
 
     @classmethod
     def all_of(cls, cells: Cells, weight: Tensor | None = None) -> Rows:
@@ -48,7 +66,8 @@ class Rows:
         cells = self.cells.index_select(0, index)
         if self.weight is None:
             return cells, torch.ones_like(cells.values[:, 0])
-        return cells, self.weight[index]
+        of_last = self.weight if self.weight.ndim == 1 else self.weight[-1]
+        return cells, of_last[index]
 
     def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Rows]:
         """Cut the rows, shuffled, into batches of equal size up to `batch_size`."""
@@ -67,9 +86,12 @@ class Rows:
         """Average losses of these rows. Weights have a mean of one over the table."""
         if self.weight is None:
             return losses.mean()
-        return (losses * self.weight[self.index]).mean()
+        return (losses * self.weight[..., self.index]).mean()
 
     def evaluate(self, loss: Callable[[Cells], Tensor]) -> Tensor:
         """Compute the losses of all rows, a chunk at a time."""
         parts = self.index.split(EVALUATION_ROWS)
-        return torch.cat([loss(self.cells.index_select(0, part)) for part in parts])
+        losses = [loss(self.cells.index_select(0, part)) for part in parts]
+        if self.member is None:
+            return torch.cat(losses)
+        return torch.cat(losses, dim=1).gather(0, self.member[self.index][None])[0]

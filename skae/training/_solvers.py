@@ -68,7 +68,7 @@ class GradientSolver:
             group["lr"] = rate = self.learning_rate * next(rates)
             self.weights.gradient.zero_()
             loss = loss_of(batch)
-            loss.backward()
+            (loss * batch.n_members).backward()
             if self.l2_penalty > 0:
                 penalised = self.weights.penalised
                 self.weights.penalised_gradient.add_(penalised, alpha=self.l2_penalty)

@@ -1,0 +1,94 @@
+"""A model at its start to the model as trained: where networks and training meet."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from ._schema import Encoded
+from ._torch import make_generator, to_tensor
+from .model._crew import Crew
+from .model._model import Model
+from .network._layers import seed_dropout
+from .training._folds import Folds, Split
+from .training._loop import History, Objective, Pace, Report, Settings, Training
+from .training._rows import Rows
+
+SUMMARY_ROWS = 5_000  # training rows that a fitted summary is computed from
+# Few rows need small steps, and do not profit from long ones.
+OF_FOLDS = Pace(batch_rows=64, check_steps=25, patience_steps=150, least_gain=0.01)
+DIVERGED = (
+    "The training loss became infinite or NaN and did not recover. The best weights "
+    "seen before are kept. Lower learning_rate, or look for extreme values in the "
+    "table."
+)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What became of a model.
+
+    Attributes
+    ----------
+    model : Model
+        With the best weights; the start where nothing was better.
+    judged : Model
+        The same, or what the judges of the first fold have not seen of it.
+    history : History
+    carried : ndarray of shape (n_components,)
+        Share of the table's variance that each component carries.
+    """
+
+    model: Model
+    judged: Model
+    history: History
+    carried: np.ndarray
+
+
+def descend(
+    model: Model,
+    encoded: Encoded,
+    split: Split,
+    objective_of: Callable[[Any, Rows, torch.Generator], Objective],
+    settings: Settings,
+    report: Report,
+    seeds: dict[str, int],
+    *,
+    prefer_start: bool,
+) -> Descent:
+    """Descend from the start; keep the best weights, and the order of the code."""
+    device = model.device
+    cells = model.anchored_cells(encoded)
+    cells = cells.map(lambda a: to_tensor(a, device, torch.float32))
+    rows, judges = split.rows(cells, encoded.weight)
+    crew = Crew.of(model, encoded, split, seeds["weights"])
+    generator = make_generator(seeds["training"], device)
+    objective = objective_of(crew.module, rows, generator)
+    seed_dropout(crew.module, objective.generator)
+    history = Training(
+        objective,
+        rows,
+        judges,
+        crew.penalised,
+        report,
+        prefer_start=prefer_start and split.is_held_out,
+        settings=settings,
+        pace=OF_FOLDS if isinstance(split, Folds) else None,
+    ).run()
+    if history.diverged:
+        warnings.warn(DIVERGED, ConvergenceWarning, stacklevel=5)
+    final, of_first = crew.members()
+    importances, explained = final.carried(*rows.spread(SUMMARY_ROWS))
+    best, judged = model, model
+    if history.best_epoch:
+        order = np.argsort(-importances, kind="stable")
+        best, judged = model.learned(final, order), model.learned(of_first, order)
+    carried = importances[best.order]
+    carried = explained * carried / (carried.sum() or 1.0)
+    return Descent(best, judged, history, carried)

@@ -1,0 +1,88 @@
+"""The networks that train side by side: one, or one per fold and one on all rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .._schema import Encoded
+from ..network._autoencoders import Autoencoder, network_weights
+from ..network._stacked import load_member, stacked, stacked_weights
+from ._model import Model
+from ._pca import principal_components
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Modules to be trained, as one.
+
+    Attributes
+    ----------
+    module : Autoencoder
+        A single one, or a stack whose last member trains on all rows.
+    penalised : list of nn.Parameter
+        Weights under weight decay and the L1 penalty.
+    final, first : Autoencoder
+        Of the design, for the weights of the last and of the first member; the same
+        where there is one member.
+    """
+
+    module: Autoencoder
+    penalised: list[nn.Parameter]
+    final: Autoencoder
+    first: Autoencoder
+
+    @classmethod
+    def of(cls, model: Model, encoded: Encoded, folds: Any, seed: int) -> Crew:
+        """Make the modules of a model at its start.
+
+        Each fold starts from principal components that have not seen its judges. Tables
+        with holes are too dear for that: there all start from those of all rows.
+
+        Parameters
+        ----------
+        model : Model
+        encoded : Encoded
+        folds : object
+            With an attribute `fold`, of shape (n_rows,), if there are folds.
+        seed : int
+            Of the first weights, which all members share.
+        """
+        final = model.new_module().to(model.device, torch.float32)
+        fold = getattr(folds, "fold", None)
+        if fold is None:
+            return cls(final, network_weights(final), final, final)
+        members = [
+            _start_without(model, encoded, np.flatnonzero(fold == k), seed)
+            for k in range(fold.max() + 1)
+        ]
+        whole = stacked([*members, final])
+        penalised = stacked_weights(whole, final)
+        return cls(whole, penalised, final, members[0])
+
+    def members(self) -> tuple[Autoencoder, Autoencoder]:
+        """Return the modules of the last and of the first member, as trained."""
+        if self.module is self.final:
+            return self.final, self.final
+        return (
+            load_member(self.module, -1, self.final).eval(),
+            load_member(self.module, 0, self.first).eval(),
+        )
+
+
+def _start_without(
+    model: Model, encoded: Encoded, judges: np.ndarray, seed: int
+) -> Autoencoder:
+    """Make a module whose linear start has not seen some rows."""
+    if encoded.seen is None:
+        rest = encoded.take(np.delete(np.arange(len(encoded)), judges))
+        linear = principal_components(
+            rest.matrix, model.design.n_components, rest.weight
+        )
+        model = replace(model, linear=linear)
+    start = Model.start(model.design, model.linear, seed, model.device)
+    return start.new_module().to(model.device, torch.float32)
