@@ -44,8 +44,8 @@ class VAETransformer(BaseAutoencoder):
     over rows, and training raises the evidence lower bound (ELBO) [1]_. Both start at
     probabilistic PCA, for which the bound is the log-likelihood itself [2]_ [3]_, and
     learn a network on top. The decoder predicts the noise of each cell beside its mean.
-    What `score_samples` gives is a mixture of the VAE, of probabilistic PCA and, where
-    held-out rows are likelier with it, of a Gaussian mixture [8]_.
+    What `score_samples` gives is a stack of the networks, of probabilistic PCA and of
+    Gaussian mixtures [8]_; `log_evidence` gives the networks alone.
 
     Parameters
     ----------
@@ -94,8 +94,7 @@ class VAETransformer(BaseAutoencoder):
         Weight of the KL term. More than one gives simpler codes, less than one better
         reconstructions [4]_; the bound is a likelihood at one alone.
     kl_warmup : int, default=0
-        Epochs over which `beta` rises from zero. The start at probabilistic PCA needs
-        none.
+        Epochs over which `beta` rises from zero.
     free_bits : float, default=0.0
         Nats of KL per component that cost nothing, against components that die [5]_.
     prior : {"normal", "mixture"}, default="mixture"
@@ -175,8 +174,7 @@ class VAETransformer(BaseAutoencoder):
         Share of the table's variance that each component of the code carries, in
         descending order: how far the reconstruction moves when that component is set to
         its mean, as shares of the variance that the whole reconstruction explains. At
-        the start it is that of PCA, less what
-        the posterior mean shrinks. From up to 5,000 rows.
+        the start that of PCA, less what the posterior mean shrinks. From 5,000 rows.
     n_iter_ : int
         Epochs run, those of earlier fits included with `warm_start`.
     best_iter_ : int
@@ -204,16 +202,15 @@ class VAETransformer(BaseAutoencoder):
 
     Notes
     -----
-    At least one per cent of the density is probabilistic PCA, the start, with levels
-    that are independent of all else: no row falls more than 4.6 nats below it, however
-    far it lies from the rows that the networks have seen. This holds for the likelihood
-    "gaussian" with `linear_path`. On a complete table of numbers the rows that judge
-    the weights also choose a Gaussian mixture (of up to 20 parts, fitted to up to 5,000
-    rows of up to 200 columns or so) and its share, none if the gain is not larger than
-    its standard error. Where the code is narrow and the columns are few, a mixture
-    tells correlations that a code cannot. `sample` draws from the VAE and the Gaussian
-    mixture by their shares; `transform`, `posterior`, `impute` and conditional samples
-    are the VAE's alone.
+    Whatever is asked of rows is asked of one density: `score_samples` is the density of
+    the seen cells, `impute` the mean of the others given these, `sample` draws from it,
+    given cells or none. With the likelihood "gaussian" and a linear path it is a stack
+    [8]_ of the networks, of probabilistic PCA with independent levels (one per cent, so
+    that no row falls more than 4.6 nats below the start), and of mixtures whose parts
+    have Gaussian numbers and their own chances of levels, fitted to up to 5,000 rows.
+    Rows that judge decide the shares; mixtures join if the gain is larger than its
+    standard error. `transform`, `posterior`, `elbo` and `log_evidence` are the
+    networks' alone.
 
     The predicted noise of a cell is at least 0.01 standard deviations of its column,
     and at least the standard error of rounding where its values repeat (their distance
@@ -225,8 +222,7 @@ class VAETransformer(BaseAutoencoder):
     the linear start a column of fifty levels weighs as much as a number. In the
     likelihood each column counts in nats, and a column tells at most its entropy.
     Levels beyond the 30 most frequent of a column, and those of fewer than three rows,
-    share an indicator, and are drawn from it at their frequencies. A level that `fit`
-    did not see counts as missing.
+    share an indicator, and are drawn at their frequencies. New levels count as missing.
 
     NaN, None and NA are missing cells. The bound is that of the seen cells [7]_, and so
     is `score_samples`: 0 for a row of which nothing is seen. The encoder gets what the
@@ -245,7 +241,6 @@ class VAETransformer(BaseAutoencoder):
        autoregressive flow. NeurIPS.
     .. [6] Burda, Y., Grosse, R. and Salakhutdinov, R. (2016). Importance weighted
        autoencoders. ICLR.
-
     .. [7] Mattei, P.-A. and Frellsen, J. (2019). MIWAE: Deep generative modelling and
        imputation of incomplete data sets. ICML.
     .. [8] Smyth, P. and Wolpert, D. (1999). Linearly combining density estimators via
@@ -360,11 +355,10 @@ class VAETransformer(BaseAutoencoder):
     def score_samples(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
         """Estimate the log-likelihood of each row, in nats; higher is more normal.
 
-        The estimate is the importance-weighted bound of [1]_ over the same quasi-random
-        points for every row: half of the codes are drawn by the encoder, half around
-        the mode of the posterior (codes of up to 64 components). On average it is
-        below the log-likelihood, closer with more points, and it is exact where the
-        model is linear.
+        The networks' part is the importance-weighted bound of [1]_ over the same points
+        for every row: half of the codes are drawn by the encoder, half around the mode
+        of the posterior (codes of up to 64 components). On average it is below the
+        log-likelihood, closer with more points, and exact where the model is linear.
 
         Parameters
         ----------
@@ -390,8 +384,7 @@ class VAETransformer(BaseAutoencoder):
     def log_evidence(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
         """Estimate the log-likelihood of each row by the networks alone, in nats.
 
-        The likelihood that training raises, without the densities that `score_samples`
-        stacks it with: what tells one network from another.
+        Without the densities that `score_samples` stacks them with.
 
         Parameters
         ----------
@@ -403,6 +396,7 @@ class VAETransformer(BaseAutoencoder):
         Returns
         -------
         log_likelihoods : ndarray of shape (n_samples,)
+            Of the seen cells, in the units of the table.
         """
         check_is_fitted(self)
         networks = NetworkDensity(self._model)
@@ -424,6 +418,7 @@ class VAETransformer(BaseAutoencoder):
         Returns
         -------
         bounds : ndarray of shape (n_samples,)
+            For the seen cells, in the units of the table.
         """
         check_is_fitted(self)
         bounds = NetworkBound(self._model)
