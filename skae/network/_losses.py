@@ -28,13 +28,14 @@ class Huber(Output):
     """Squared up to one scaled unit, linear beyond: outlying cells pull less."""
 
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
-        return functional.huber_loss(output, x, reduction="none")
+        return functional.huber_loss(output, x.expand_as(output), reduction="none")
 
 
 class BinaryCrossEntropy(Logits):
     """-x log p - (1 - x) log(1 - p), p the logistic sigmoid of the output."""
 
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
+        x = x.expand_as(output)
         return functional.binary_cross_entropy_with_logits(output, x, reduction="none")
 
     def log_chance(self, output: Tensor, x: Tensor, noise: Tensor) -> Tensor:
