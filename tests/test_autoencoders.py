@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from models import draws
-from networks import autoencoder, vae
+from networks import autoencoder, layers, vae
+from torch import nn
 from torch.testing import assert_close
 
-from skae.network._autoencoders import LARGEST_LOG_VARIANCE
+from skae.network._autoencoders import LARGEST_LOG_VARIANCE, network_weights
 from skae.network._cells import Cells
+from skae.network._priors import GaussianMixture
 
 
 def with_holes(n_features=4):
@@ -104,3 +106,21 @@ def test_what_is_kept_with_the_weights_holds_no_layout_of_columns():
     kept = set(autoencoder(incomplete=(1,)).state_dict())
     assert not {"cell", "incomplete"} & kept
     assert "encoder.weight" in kept
+
+
+# ------------------------------------------------------------ weights under penalties
+
+
+def test_network_weights_are_the_matrices_of_the_networks_alone():
+    model = autoencoder()
+    expected = [
+        *layers(model.encoder.network, nn.Linear),
+        *layers(model.decoder, nn.Linear),
+    ]
+    assert {id(p) for p in network_weights(model)} == {id(m.weight) for m in expected}
+
+
+def test_network_weights_leave_the_prior_out():
+    model = vae(GaussianMixture(5, 3))
+    expected = layers(model, nn.Linear)
+    assert {id(p) for p in network_weights(model)} == {id(m.weight) for m in expected}
