@@ -344,6 +344,18 @@ def test_a_deviation_that_a_few_rows_rule_gives_way_to_that_of_the_quartiles():
     assert_array_equal(usual_scales((numbers,), scales), [1.0, 1.0, 7.0, RULED])
 
 
+def test_corrections_of_a_column_that_a_few_rows_rule_are_in_units_of_the_others():
+    """One row at a thousand deviations would make all others alike."""
+    X = PPCA_TABLE.copy()
+    X[0, 1] += 1e4
+    module, start = built(GAUSSIAN, X, is_variational=True)
+    scales = start.column_scales.clone()
+    assert scales[1] > 1e3
+    scales[1] = 1.0  # by the quartiles
+    assert_close(module.decoder.output_scale[:4], scales)
+    assert_close(module.encoder.input_factor, 1 / scales)
+
+
 def test_levels_keep_their_deviations():
     levels = Block(KINDS["categorical"], (3,), CHANCES, np.full(3, 0.8))
     scales = np.array([100.0, 100.0, 100.0, 100.0, 9.0, 9.0, 9.0])

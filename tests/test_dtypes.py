@@ -124,7 +124,10 @@ PYARROW = {
     "chunks": pa.chunked_array([WORDS[:2], WORDS[2:]]),
 }
 COLUMNS = {
-    **{f"pandas {name}": pd.Series(c, name="x") for name, c in PANDAS.items()},
+    **{
+        f"pandas {name}": pd.Series(c, name="x", dtype=c.dtype)
+        for name, c in PANDAS.items()
+    },
     **{f"polars {name}": c.alias("x") for name, c in POLARS.items()},
     **{
         f"pyarrow {name}": pa.chunked_array(c)
