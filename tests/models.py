@@ -88,12 +88,6 @@ class Affine(nn.Module):
 WIDTHS = (1,) * N_FEATURES
 
 
-def reordered(model):
-    """Let codes leave a model in another order, of which no objective may know."""
-    model.order.copy_(model.order.flip(0))
-    return model
-
-
 def linear_vae(prior=None, n_codes=N_CODES):
     """Make probabilistic PCA of the table as a VAE, its factors on the spread one."""
     ppca = ppca_of_table(n_codes)
@@ -101,7 +95,7 @@ def linear_vae(prior=None, n_codes=N_CODES):
         torch.from_numpy, (ppca.mean, ppca.loadings, ppca.projection, ppca.variances)
     )
     spread = torch.full_like(mean, ppca.noise_variance**0.5)
-    model = VariationalAutoencoder(
+    return VariationalAutoencoder(
         Affine(
             torch.cat([projection, torch.zeros_like(projection)]),
             torch.cat([-projection @ mean, variances.log()]),
@@ -114,7 +108,6 @@ def linear_vae(prior=None, n_codes=N_CODES):
         prior or StandardNormal(n_codes).double(),
         WIDTHS,
     )
-    return reordered(model)
 
 
 def misled_vae(**options):

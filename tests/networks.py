@@ -22,7 +22,7 @@ def layers(module, kind):
     return [layer for layer in module.modules() if isinstance(layer, kind)]
 
 
-def autoencoder(widths=(1, 1, 1, 1), incomplete=(), order=(1, 0)):
+def autoencoder(widths=(1, 1, 1, 1), incomplete=()):
     n_inputs = 4 + len(incomplete)
     encoder = LinearPath(
         draws(2, n_inputs),
@@ -33,15 +33,11 @@ def autoencoder(widths=(1, 1, 1, 1), incomplete=(), order=(1, 0)):
         output_scale=torch.ones(2).double(),
     )
     decoder = perceptron(2, 5, 4)
-    model = Autoencoder(
-        encoder, decoder, SquaredError(), widths, incomplete, n_components=2
-    )
-    model.order.copy_(torch.tensor(order))
-    return model
+    return Autoencoder(encoder, decoder, SquaredError(), widths, incomplete)
 
 
-def vae(prior=None, likelihood=None, incomplete=(), order=(2, 0, 1)):
-    model = VariationalAutoencoder(
+def vae(prior=None, likelihood=None, incomplete=()):
+    return VariationalAutoencoder(
         perceptron(4 + len(incomplete), 5, 6),
         perceptron(3, 5, 4),
         likelihood or Bernoulli(),
@@ -49,5 +45,3 @@ def vae(prior=None, likelihood=None, incomplete=(), order=(2, 0, 1)):
         (1, 1, 1, 1),
         incomplete,
     )
-    model.order.copy_(torch.tensor(order))
-    return model

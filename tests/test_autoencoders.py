@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
 from models import draws
-from networks import autoencoder, vae
+from networks import autoencoder, layers, vae
 from torch import nn
 from torch.testing import assert_close
 
-from skae.network._autoencoders import (
-    LARGEST_LOG_VARIANCE,
-    Autoencoder,
-    VariationalAutoencoder,
-)
+from skae.network._autoencoders import LARGEST_LOG_VARIANCE, network_weights
 from skae.network._cells import Cells
-from skae.network._likelihoods import Bernoulli
-from skae.network._losses import SquaredError
-from skae.network._priors import StandardNormal
+from skae.network._priors import GaussianMixture
 
 
 def with_holes(n_features=4):
@@ -37,30 +29,9 @@ def test_autoencoder_joins_encoder_and_decoder():
     assert_close(model(x), model.decoder(model.encoder(x)))
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_codes_leave_and_enter_in_the_order_of_the_components(order):
-    model, cells = vae(order=order), Cells(draws(5, 4, seed=3))
-    latent, code = model.latent(cells), model.code(cells)
-    for place, component in enumerate(order):
-        assert torch.equal(code[:, place], latent[:, component])
-    assert torch.equal(model.reconstruction(code), model.decoded(latent))
-
-
-def test_components_stay_in_order_until_they_are_ranked():
-    same = nn.Identity()
-    plain = Autoencoder(same, same, SquaredError(), (1,), n_components=5)
-    assert plain.order.tolist() == [0, 1, 2, 3, 4]
-    variational = VariationalAutoencoder(
-        same, same, Bernoulli(), StandardNormal(3), (1,)
-    )
-    assert variational.order.tolist() == [0, 1, 2]
-
-
 def test_reconstruction_is_the_mean_that_the_output_stands_for():
     model, z = vae(), draws(5, 3)
     assert_close(model.decoded(z), torch.sigmoid(model.decoder(z)))
-    ordered = z[:, model.order]
-    assert_close(model.reconstruction(ordered), torch.sigmoid(model.decoder(z)))
 
 
 @pytest.mark.parametrize("make", [autoencoder, vae])
@@ -110,7 +81,6 @@ def test_code_of_a_vae_is_the_posterior_mean():
     assert mean.shape == log_variance.shape == (5, 3)
     assert_close(torch.cat([mean, log_variance], dim=1), model.encoder(x))
     assert torch.equal(model.latent(Cells(x)), mean)
-    assert torch.equal(model.code(Cells(x)), mean[:, model.order])
 
 
 def test_holes_add_to_the_log_variances_of_the_code_alone():
@@ -135,4 +105,22 @@ def test_posteriors_are_no_wider_than_the_largest():
 def test_what_is_kept_with_the_weights_holds_no_layout_of_columns():
     kept = set(autoencoder(incomplete=(1,)).state_dict())
     assert not {"cell", "incomplete"} & kept
-    assert "order" in kept
+    assert "encoder.weight" in kept
+
+
+# ------------------------------------------------------------ weights under penalties
+
+
+def test_network_weights_are_the_matrices_of_the_networks_alone():
+    model = autoencoder()
+    expected = [
+        *layers(model.encoder.network, nn.Linear),
+        *layers(model.decoder, nn.Linear),
+    ]
+    assert {id(p) for p in network_weights(model)} == {id(m.weight) for m in expected}
+
+
+def test_network_weights_leave_the_prior_out():
+    model = vae(GaussianMixture(5, 3))
+    expected = layers(model, nn.Linear)
+    assert {id(p) for p in network_weights(model)} == {id(m.weight) for m in expected}

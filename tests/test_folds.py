@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from columns import weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import draws
+from numpy.testing import assert_array_equal
 from torch.testing import assert_close
 
-from skae.training._folds import split_rows
+from skae.network._cells import Cells
+from skae.training._folds import Split
 
 
 @given(
@@ -17,41 +21,78 @@ from skae.training._folds import split_rows
 )
 @settings(max_examples=60, deadline=None)
 def test_a_split_is_disjoint_and_complete(n_rows, fraction, seed):
-    training, judging = split_rows(torch.zeros(n_rows, 1), None, fraction, seed)
-    chosen = torch.cat([training.index, judging.index])
-    assert chosen.sort().values.tolist() == list(range(n_rows))
-    assert len(training) >= 1
-    assert len(judging) == min(max(round(fraction * n_rows), 1), n_rows - 1)
+    split = Split.of(n_rows, 0, fraction, seed)
+    chosen = np.r_[split.training, split.judging]
+    assert sorted(chosen.tolist()) == list(range(n_rows))
+    assert len(split.training) >= 1
+    assert len(split.judging) == min(max(round(fraction * n_rows), 1), n_rows - 1)
+    assert split.is_held_out
 
 
 def test_a_split_is_drawn_from_its_seed():
     first, second, other = (
-        split_rows(torch.zeros(50, 1), None, 0.3, seed)[1].index.tolist()
-        for seed in (1, 1, 2)
+        Split.of(50, 0, 0.3, seed).judging.tolist() for seed in (1, 1, 2)
     )
     assert first == second != other
 
 
 def test_without_a_fraction_all_rows_train_and_some_of_them_judge(monkeypatch):
     monkeypatch.setattr("skae.training._folds.MOST_JUDGES", 7)
-    training, judging = split_rows(torch.zeros(20, 1), None, None, 0)
-    assert sorted(training.index.tolist()) == list(range(20))
-    assert len(set(judging.index.tolist())) == len(judging) == 7
+    split = Split.of(20, 0, None, 0)
+    assert sorted(split.training.tolist()) == list(range(20))
+    assert len(set(split.judging.tolist())) == len(split.judging) == 7
+    assert not split.is_held_out
 
 
 def test_a_long_table_has_no_more_judges_than_it_needs(monkeypatch):
     monkeypatch.setattr("skae.training._folds.MOST_JUDGES", 7)
-    training, judging = split_rows(torch.zeros(100, 1), None, 0.3, 0)
-    assert (len(training), len(judging)) == (93, 7)
-    both = torch.cat([training.index, judging.index])
-    assert both.sort().values.tolist() == list(range(100))
+    split = Split.of(100, 0, 0.3, 0)
+    assert (len(split.training), len(split.judging)) == (93, 7)
+    both = np.r_[split.training, split.judging]
+    assert sorted(both.tolist()) == list(range(100))
 
 
 @pytest.mark.parametrize("fraction", [0.3, None])
-def test_judges_weigh_one_on_average(fraction):
-    weight = draws(40).exp()
-    training, judging = split_rows(torch.zeros(40, 1), weight, fraction, 0)
-    assert_close(judging.mean(torch.ones(len(judging)).double()).item(), 1.0)
-    ratio = judging.weight / weight
+def test_rows_to_validate_on_come_after_the_others_and_are_never_trained_on(fraction):
+    split = Split.of(20, 5, fraction, 0)
+    assert split.training.tolist() == list(range(20))
+    assert split.judging.tolist() == [20, 21, 22, 23, 24]
+    assert split.is_held_out
+
+
+@pytest.mark.parametrize("fraction", [0.3, None])
+def test_a_single_row_trains_and_judges(fraction):
+    split = Split.of(1, 0, fraction, 0)
+    assert split.training.tolist() == split.judging.tolist() == [0]
+    assert not split.is_held_out
+
+
+@pytest.mark.parametrize("make", [lambda x: x, Cells], ids=["tensor", "cells"])
+@pytest.mark.parametrize("n_val", [0, 4])
+def test_rows_of_a_split_are_those_of_its_indices(make, n_val):
+    x = draws(24, 3)
+    split = Split.of(24 - n_val, n_val, 0.3, 0)
+    pairs = zip(split.rows(make(x), None), (split.training, split.judging), strict=True)
+    for rows, index in pairs:
+        found = rows.values()
+        found = found.values if isinstance(found, Cells) else found
+        assert torch.equal(found, x[index])
+        assert rows.weight is None
+
+
+@pytest.mark.parametrize(("n_val", "fraction"), [(0, 0.3), (0, None), (12, None)])
+@pytest.mark.parametrize("part", [0, 1], ids=["training", "judging"])
+def test_rows_of_either_part_weigh_one_on_average(part, n_val, fraction):
+    split = Split.of(40 - n_val, n_val, fraction, 0)
+    rows = split.rows(torch.zeros(40, 1), weights())[part]
+    mean = rows.mean(torch.ones(len(rows)))
+    assert_close(mean, torch.tensor(1.0))
+    ratio = rows.weight / torch.from_numpy(weights()).float()
     assert_close(ratio, ratio[0].expand(40))
-    assert torch.equal(training.weight, weight)
+
+
+def test_weights_are_left_as_they_were():
+    weight = weights()
+    weight.flags.writeable = False
+    Split.of(40, 0, 0.3, 0).rows(torch.zeros(40, 1), weight)
+    assert_array_equal(weight, weights())

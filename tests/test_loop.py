@@ -12,10 +12,10 @@ from numpy.testing import assert_allclose
 from regressions import Network, regression
 from torch.testing import assert_close
 
-from skae.network._build import network_weights
+from skae.network._autoencoders import network_weights
 from skae.network._layers import multilayer_perceptron
-from skae.training._folds import split_rows
-from skae.training._loop import RESTARTS, Training
+from skae.training._folds import Split
+from skae.training._loop import RESTARTS, History, Settings, Training
 from skae.training._rows import Rows
 from skae.training._solvers import Cycle
 
@@ -84,30 +84,25 @@ class Diverging(Regression):
         return loss * math.nan if self.begun[-1][0] in self.bad_epochs else loss
 
 
-OPTIONS = {
-    "prefer_start": True,
-    "solver": "adam",
-    "learning_rate": "auto",
-    "momentum": 0.9,
-    "weight_decay": 0.0,
-    "l1_penalty": 0.0,
-    "batch_size": "auto",
-    "max_iter": 200,
-    "tol": 0.0,
-    "n_iter_no_change": "auto",
-    "early_stopping": True,
-}
+OPTIONS = {"weight_decay": 0.0, "max_iter": 200}
 
 
-def training(objective, report=None, *, table=None, judges=None, **changes):
-    rows, held_out = split_rows(regression() if table is None else table, None, 0.3, 0)
+def split(table):
+    return Split.of(len(table), 0, 0.3, 0).rows(table, None)
+
+
+def training(
+    objective, report=None, *, table=None, judges=None, prefer_start=True, **changes
+):
+    rows, held_out = split(regression() if table is None else table)
     return Training(
         objective,
         rows,
         held_out if judges is None else Rows.all_of(judges),
         network_weights(objective.module),
         report or Silent(),
-        **(OPTIONS | changes),
+        prefer_start=prefer_start,
+        settings=Settings(**(OPTIONS | changes)),
     )
 
 
@@ -133,7 +128,7 @@ START = [*Network(3, 1).layer.bias.tolist(), *Network(3, 1).layer.weight[0].toli
 def test_training_reaches_least_squares(options):
     objective = Regression()
     history = training(objective, **({"max_iter": 400} | options)).run()
-    rows, _ = split_rows(regression(), None, 0.3, 0)
+    rows, _ = split(regression())
     values = rows.values().numpy()
     inputs = np.c_[np.ones(len(values)), values[:, :3]]
     solution, *_ = np.linalg.lstsq(inputs, values[:, 3], rcond=None)
@@ -417,6 +412,21 @@ def test_a_nan_forgets_what_happened_since_the_best_weights():
     assert history.diverged
     assert history.best_epoch == 0
     assert bias_and_weight(objective) == START
+
+
+@pytest.mark.parametrize(
+    ("curve", "diverged"),
+    [
+        ([], False),
+        ([2.0, 1.0], False),
+        ([2.0, math.nan, 1.0], False),
+        ([2.0, math.nan], True),
+        ([2.0, math.inf], True),
+    ],
+    ids=str,
+)
+def test_a_history_that_ends_without_a_loss_diverged(curve, diverged):
+    assert History(2.0, 1.0, loss_curve=curve).diverged is diverged
 
 
 def test_extreme_tables_diverge_and_leave_no_nans():

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skae._schema import Block
+from skae._schema import KINDS, Block
 from skae.table._matrix import TableEncoder
 
 
@@ -29,10 +29,10 @@ def mixed(n_samples=60, seed=0, holes=0.0):
 
 
 LEVELS = "categorical"
-KINDS = ["gaussian", LEVELS, "poisson", LEVELS, LEVELS, LEVELS, LEVELS]
+OF_COLUMNS = ["gaussian", LEVELS, "poisson", LEVELS, LEVELS, LEVELS, LEVELS]
 
 
-def encoder_of(X, sample_weight=None, kinds=KINDS, scaling="standard"):
+def encoder_of(X, sample_weight=None, kinds=OF_COLUMNS, scaling="standard"):
     scalings = [None if kind == LEVELS else scaling for kind in kinds]
     return TableEncoder(kinds, scalings).fit(X, sample_weight)
 
@@ -40,20 +40,40 @@ def encoder_of(X, sample_weight=None, kinds=KINDS, scaling="standard"):
 def test_numbers_come_first_then_two_levels_then_more():
     encoder = encoder_of(mixed())
     assert encoder.blocks_ == (
-        Block("gaussian", (1,)),
-        Block("poisson", (1,)),
-        Block("binary", (1,)),
-        Block("categorical", (5, 3)),
+        Block(KINDS["gaussian"], (1,)),
+        Block(KINDS["poisson"], (1,)),
+        Block(KINDS["binary"], (1,)),
+        Block(KINDS["categorical"], (5, 3)),
     )
     assert encoder.order_.tolist() == [0, 2, 3, 1, 5]
-    matrix, seen = encoder.encode(mixed())
-    assert matrix.shape == (60, 11)
-    assert seen is None
+    encoded = encoder.encode(mixed())
+    assert encoded.matrix.shape == (60, 11)
+    assert list(encoded.widths) == encoder.widths == [1, 1, 1, 5, 3]
+    assert encoded.seen is None
+    assert encoded.weight is None
     assert not encoder.is_numeric
 
 
+def test_weights_travel_with_the_rows():
+    weight = np.random.default_rng(0).uniform(0.1, 3, 60)
+    encoded = encoder_of(mixed(), weight).encode(mixed(), weight)
+    assert encoded.weight is weight
+
+
+def test_blocks_hold_what_the_columns_are_scaled_by():
+    encoder = encoder_of(mixed())
+    for name in ("centre", "scale"):
+        joined = np.concatenate([getattr(block, name) for block in encoder.blocks_])
+        assert_array_equal(joined, getattr(encoder, f"{name}_"))
+    for name in ("resolution", "quartile_deviation"):
+        joined = np.concatenate([getattr(block, name) for block in encoder.blocks_])
+        assert_array_equal(joined, getattr(encoder.scaler_, f"{name}_"))
+        sizes = [len(getattr(block, name)) for block in encoder.blocks_]
+        assert sizes == [1, 1, 0, 0]
+
+
 def test_every_column_has_mean_zero_and_variance_one():
-    matrix, _ = encoder_of(mixed()).encode(mixed())
+    matrix = encoder_of(mixed()).encode(mixed()).matrix
     assert_allclose(matrix.mean(axis=0), 0, atol=1e-12)
     variance = np.add.reduceat(matrix.var(axis=0), [0, 1, 2, 3, 8])
     assert_allclose(variance, 1)
@@ -63,13 +83,13 @@ def test_numbers_of_one_kind_lie_side_by_side():
     kinds = ["gaussian", "poisson", "gaussian", LEVELS]
     X = np.c_[mixed()[:, [0, 2, 0]], mixed()[:, 3]]
     encoder = encoder_of(X, kinds=kinds)
-    assert [block.kind for block in encoder.blocks_] == [
+    assert [block.kind.name for block in encoder.blocks_] == [
         "gaussian",
         "poisson",
         "binary",
     ]
     assert encoder.order_.tolist() == [0, 2, 1, 3]
-    assert_allclose(encoder.decode(encoder.encode(X)[0]), X, atol=1e-12)
+    assert_allclose(encoder.decode(encoder.encode(X).matrix), X, atol=1e-12)
 
 
 @given(
@@ -96,7 +116,8 @@ def test_rows_come_back_with_only_their_holes_filled(seed, n_levels, holes, weig
             X[seen, j] = np.unique(X[seen, j], return_inverse=True)[1]
     weight = rng.uniform(0.1, 3, 60) if weighted else None
     encoder = encoder_of(X, weight, kinds)
-    matrix, seen = encoder.encode(X)
+    encoded = encoder.encode(X)
+    matrix, seen = encoded.matrix, encoded.seen
     assert np.isfinite(matrix).all()
     assert matrix.shape[1] == sum(block.width for block in encoder.blocks_)
     back = encoder.decode(matrix)
@@ -115,9 +136,11 @@ def test_rows_come_back_with_only_their_holes_filled(seed, n_levels, holes, weig
 def test_missing_cells_are_zero_and_their_mask_is_in_the_order_of_the_blocks():
     X = mixed(holes=0.3)
     encoder = encoder_of(X)
-    matrix, seen = encoder.encode(X)
+    encoded = encoder.encode(X)
+    matrix, seen = encoded.matrix, encoded.seen
     assert_array_equal(seen, ~np.isnan(X[:, encoder.order_]))
     per_column = encoder.columns_of(seen)
+    assert_array_equal(encoded.columns_seen, per_column)
     assert_array_equal(per_column, np.repeat(seen, [1, 1, 1, 5, 3], axis=1))
     assert_array_equal(matrix[~per_column], 0)
     assert (matrix[per_column] != 0).all()
@@ -125,14 +148,15 @@ def test_missing_cells_are_zero_and_their_mask_is_in_the_order_of_the_blocks():
 
 def test_a_number_that_is_missing_throughout_has_no_column():
     X = np.c_[mixed(), np.full(60, np.nan)]
-    encoder = encoder_of(X, kinds=[*KINDS, "gaussian"])
+    encoder = encoder_of(X, kinds=[*OF_COLUMNS, "gaussian"])
     without = encoder_of(mixed())
     new = np.c_[mixed(seed=1), np.arange(60.0)]
     assert encoder.blocks_ == without.blocks_
     assert encoder.order_.tolist() == without.order_.tolist()
-    matrix, seen = encoder.encode(new)
-    assert seen is None
-    assert_array_equal(matrix, without.encode(new[:, :-1])[0])
+    encoded = encoder.encode(new)
+    matrix = encoded.matrix
+    assert encoded.seen is None
+    assert_array_equal(matrix, without.encode(new[:, :-1]).matrix)
     assert np.isnan(encoder.decode(matrix)[:, -1]).all()
     assert_array_equal(encoder.log_jacobian(new), without.log_jacobian(new[:, :-1]))
 
@@ -141,7 +165,7 @@ def test_a_table_of_numbers_alone_is_only_scaled():
     X = mixed()[:, [0, 2]]
     encoder = encoder_of(X, kinds=["gaussian"] * 2)
     assert encoder.is_numeric
-    assert_array_equal(encoder.encode(X)[0], encoder.scaler_.encode(X))
+    assert_array_equal(encoder.encode(X).matrix, encoder.scaler_.encode(X))
     assert_array_equal(encoder.centre_, encoder.scaler_.centre_)
 
 
@@ -149,9 +173,9 @@ def test_a_table_of_numbers_alone_is_only_scaled():
 def test_the_precision_of_the_rows_is_kept(dtype):
     X = mixed(holes=0.2).astype(dtype)
     encoder = encoder_of(mixed())
-    matrix, _ = encoder.encode(X)
+    matrix = encoder.encode(X).matrix
     assert matrix.dtype == encoder.decode(matrix).dtype == dtype
-    exact, _ = encoder.encode(X.astype(np.float64))
+    exact = encoder.encode(X.astype(np.float64)).matrix
     assert_allclose(matrix, exact, rtol=1e-5, atol=1e-6)
 
 
@@ -159,7 +183,7 @@ def test_the_table_is_left_as_it_was():
     X = mixed(holes=0.3)
     X.flags.writeable = False
     encoder = encoder_of(X)
-    matrix, _ = encoder.encode(X)
+    matrix = encoder.encode(X).matrix
     matrix.flags.writeable = False
     encoder.decode(matrix)
     encoder.log_jacobian(X)
@@ -170,12 +194,12 @@ def test_infinite_values_are_not_hidden():
     encoder = encoder_of(mixed())
     X = mixed(holes=0.2)
     X[0, 0], X[1, 0] = np.inf, -np.inf
-    assert encoder.encode(X)[0][:2, 0].tolist() == [np.inf, -np.inf]
+    assert encoder.encode(X).matrix[:2, 0].tolist() == [np.inf, -np.inf]
 
 
 def test_expected_rows_have_the_likeliest_levels_and_the_mean_numbers():
     encoder = encoder_of(mixed(), scaling="quantile")
-    matrix, _ = encoder.encode(mixed())
+    matrix = encoder.encode(mixed()).matrix
     variance = np.random.default_rng(0).random(matrix.shape)
     found, decoded = encoder.expected(matrix, variance), encoder.decode(matrix)
     assert_array_equal(found[:, [1, 3, 4, 5]], decoded[:, [1, 3, 4, 5]])
@@ -220,5 +244,5 @@ def test_integer_weights_encode_as_repeated_rows():
     one = encoder_of(X, weight.astype(float))
     other = encoder_of(np.repeat(X, weight, axis=0))
     assert one.blocks_ == other.blocks_
-    assert_allclose(one.encode(X)[0], other.encode(X)[0], atol=1e-9)
+    assert_allclose(one.encode(X).matrix, other.encode(X).matrix, atol=1e-9)
     assert_allclose(one.log_frequency(X), other.log_frequency(X))

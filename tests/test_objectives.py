@@ -25,7 +25,6 @@ from models import (
     linear_vae,
     misled_vae,
     mixture,
-    reordered,
     rows_of_table,
     seen_cells,
 )
@@ -70,16 +69,12 @@ def autoencoder():
         multilayer_perceptron(widths, "tanh", 0.0, generator(), starts_at_zero=False)
         for widths in ((4, 5, 2), (2, 5, 4))
     )
-    model = Autoencoder(encoder, decoder, SquaredError(), WIDTHS, n_components=2)
-    return reordered(model.double())
+    return Autoencoder(encoder, decoder, SquaredError(), WIDTHS).double()
 
 
 def copying():
     """Make an autoencoder that returns what it sees: its loss is the corruption."""
-    model = Autoencoder(
-        nn.Identity(), nn.Identity(), SquaredError(), WIDTHS, n_components=N_FEATURES
-    )
-    return reordered(model)
+    return Autoencoder(nn.Identity(), nn.Identity(), SquaredError(), WIDTHS)
 
 
 def assert_gradients_are_finite_differences(model, loss, step=1e-5):
@@ -113,7 +108,6 @@ def test_reconstruction_loss_of_pca_is_its_residual_variance():
         Affine(components.T, mean),
         SquaredError(),
         WIDTHS,
-        n_components=N_CODES,
     )
     loss = reconstruction(model).validation_loss(cells_of_table()).mean().item()
     discarded = start.noise_variance * (N_FEATURES - N_CODES) * 29 / 30
@@ -131,7 +125,7 @@ def test_sparsity_adds_the_mean_absolute_code(sparsity):
     model, rows = autoencoder(), rows_of_table()
     expected = (model(rows) - rows).square().mean(dim=1)
     cells = Cells(rows)
-    expected = expected + sparsity * model.code(cells).abs().mean(dim=1)
+    expected = expected + sparsity * model.latent(cells).abs().mean(dim=1)
     objective = reconstruction(model, sparsity=sparsity)
     assert_close(objective.training_loss(cells), expected)
     assert_close(objective.validation_loss(cells), expected)

@@ -43,23 +43,54 @@ def test_real_weights_give_the_axes_of_numpys_weighted_covariance(shape):
     )
 
 
+def counts(shape):
+    rng = np.random.default_rng(2)
+    return rng.integers(0, 4, size=shape[0]).astype(float)
+
+
 @pytest.mark.parametrize("shape", [TALL, SQUARE], ids=str)
-def test_integer_weights_are_repeated_rows_up_to_the_divisor(shape):
-    X = table(shape)
-    weight = np.random.default_rng(2).integers(0, 4, size=shape[0]).astype(float)
-    weighted = principal_components(X, 2, weight)
+def test_whole_weights_give_the_axes_of_numpys_covariance_of_counted_rows(shape):
+    X, weight = table(shape), counts(shape)
+    found = principal_components(X, 2, weight)
+    covariance = np.cov(X.T, fweights=weight.astype(int))
+    eigenvalues = np.linalg.eigvalsh(covariance)[::-1]
+    assert_allclose(found.mean, np.average(X, axis=0, weights=weight))
+    assert_allclose(found.variances, eigenvalues[:2])
+    assert_allclose(found.noise_variance, eigenvalues[2:].mean())
+    assert_allclose(found.column_scales**2, covariance.diagonal())
+
+
+@pytest.mark.parametrize("shape", [TALL, SQUARE], ids=str)
+def test_whole_weights_are_repeated_rows(shape):
+    X, weight = table(shape), counts(shape)
+    found = principal_components(X, 2, weight)
     repeated = principal_components(np.repeat(X, weight.astype(int), axis=0), 2)
+    assert_same(found, repeated, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [TALL, SQUARE], ids=str)
+def test_whole_weights_and_their_fractions_differ_in_the_divisor_alone(shape):
+    X, weight = table(shape), counts(shape)
+    counted, relied = (principal_components(X, 2, w) for w in (weight, weight / 7))
     total = weight.sum()
     ratio = (total - 1) / (total - (weight**2).sum() / total)
-    assert_allclose(weighted.mean, repeated.mean)
-    assert_allclose(weighted.components, repeated.components, atol=1e-10)
-    assert_allclose(weighted.variances, ratio * repeated.variances)
-    assert_allclose(weighted.noise_variance, ratio * repeated.noise_variance)
-    assert_allclose(weighted.column_scales, np.sqrt(ratio) * repeated.column_scales)
+    assert_allclose(relied.mean, counted.mean)
+    assert_allclose(relied.components, counted.components, atol=1e-10)
+    assert_allclose(relied.variances, ratio * counted.variances)
+    assert_allclose(relied.noise_variance, ratio * counted.noise_variance)
+    assert_allclose(relied.column_scales, np.sqrt(ratio) * counted.column_scales)
+
+
+def test_a_single_row_has_no_variance_whatever_it_weighs():
+    X = table((1, 5))
+    for weight in (1.0, 3.0, 0.7):
+        found = principal_components(X, 2, np.array([weight]))
+        assert_allclose(found.mean, X[0])
+        assert_allclose(found.variances, 0, atol=1e-20)
 
 
 @SHAPES
-def test_only_the_ratios_of_weights_matter(shape):
+def test_only_the_ratios_of_real_weights_matter(shape):
     X, weight = table(shape), weights(shape[0])
     found = principal_components(X, 2, 1000 * weight)
     assert_same(found, principal_components(X, 2, weight), rtol=1e-9, atol=1e-12)
