@@ -101,7 +101,7 @@ def linear_vae(prior=None, n_codes=N_CODES):
         torch.from_numpy, (ppca.mean, ppca.loadings, ppca.projection, ppca.variances)
     )
     spread = torch.full_like(mean, ppca.noise_variance**0.5)
-    model = VariationalAutoencoder(
+    return VariationalAutoencoder(
         Affine(
             torch.cat([projection, torch.zeros_like(projection)]),
             torch.cat([-projection @ mean, variances.log()]),
@@ -114,7 +114,6 @@ def linear_vae(prior=None, n_codes=N_CODES):
         prior or StandardNormal(n_codes).double(),
         WIDTHS,
     )
-    return reordered(model)
 
 
 def misled_vae(**options):
