@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from functools import cache
 
@@ -23,7 +22,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderTransformer, VAETransformer
-from skae.model._mixture import MixtureDensity
+from skae.model._evidence import NetworkDensity
+from skae.model._mixture import Mixture
+from skae.model._stack import Stack
 
 CLASSES = (AutoencoderTransformer, VAETransformer)
 BOTH = pytest.mark.parametrize("cls", CLASSES)
@@ -77,9 +78,10 @@ def stacked():
     """Fit clusters, and give network, linear model and mixture a share each."""
     est = VAETransformer(1, **{**HELD_OUT, "max_iter": 10}).fit(clusters(400))
     assert est.best_iter_ > 0
-    shares = np.array([0.5, 0.1, 0.4])
-    est._density = replace(est._density, shares=shares)
-    assert est._density.mixture is not None
+    shares = {"vae": 0.5, "ppca": 0.1, "mixture": 0.4}
+    parts = {"vae": NetworkDensity(est._model), **est._density.parts}
+    assert parts.keys() == shares.keys()
+    est._density = Stack(parts, shares)
     return est
 
 
@@ -199,7 +201,7 @@ def test_codes_go_back_to_what_the_module_reconstructs(cls, parameters):
     scaler = StandardScaler().fit(X)
     rows = torch.from_numpy(scaler.transform(NEW))
     with torch.no_grad():
-        expected = est._module(torch.float64)(rows).numpy()
+        expected = est._model.module(torch.float64)(rows).numpy()
     found = est.inverse_transform(est.transform(NEW))
     assert_allclose(found, scaler.inverse_transform(expected), rtol=1e-9)
     with torch.no_grad():
@@ -209,7 +211,7 @@ def test_codes_go_back_to_what_the_module_reconstructs(cls, parameters):
 
 @BOTH
 def test_some_fit_puts_components_in_another_order_than_the_encoder(cls):
-    order = fitted(cls, 4, linear_path=False).module_.order.tolist()
+    order = fitted(cls, 4, linear_path=False)._model.order.tolist()
     assert sorted(order) == [0, 1, 2, 3]
     assert order != [0, 1, 2, 3]
 
@@ -405,26 +407,40 @@ POINTS = pytest.mark.parametrize("n_points", [1, 30])
 
 
 @MODELS
-def test_the_bound_is_below_the_score_of_every_row(make, rows):
+def test_the_bound_is_below_the_evidence_of_every_row(make, rows):
     est = make()
     bound = est.elbo(rows, n_importance_samples=512)
-    score = est.score_samples(rows, n_importance_samples=512)
-    assert (bound <= score + 0.02).all()
+    evidence = est.log_evidence(rows, n_importance_samples=512)
+    assert (bound <= evidence + 0.02).all()
 
 
 @pytest.mark.parametrize("width", [1, 3])
-def test_of_a_trained_network_the_bound_is_not_the_score(width):
-    gaps = fitted(VAETransformer, width).score_samples(NEW) - fitted(
-        VAETransformer, width
-    ).elbo(NEW)
-    assert gaps.mean() > 0.01
+def test_of_a_trained_network_the_bound_is_not_the_evidence(width):
+    est = fitted(VAETransformer, width)
+    assert (est.log_evidence(NEW) - est.elbo(NEW)).mean() > 0.01
 
 
 @MODELS
-def test_with_one_point_the_bound_is_the_score(make, rows):
+def test_with_one_point_the_bound_is_the_evidence(make, rows):
     bound = make().elbo(rows, n_importance_samples=1)
-    score = make().score_samples(rows, n_importance_samples=1)
-    assert_allclose(bound, score, rtol=1e-12)
+    evidence = make().log_evidence(rows, n_importance_samples=1)
+    assert_allclose(bound, evidence, rtol=1e-12)
+
+
+@MODELS
+def test_the_score_is_the_stack_of_the_evidence_and_closed_forms(make, rows):
+    est = make()
+    matrix = est._table.encode(rows).matrix
+    seen, jacobian = np.ones(matrix.shape, bool), est._table.log_jacobian(rows)
+    each = {
+        name: part.given(matrix, seen).log_density + jacobian
+        for name, part in est._density.parts.items()
+    }
+    if "vae" in each:
+        assert_allclose(each["vae"], est.log_evidence(rows))
+    shares = [[est._density.shares[name]] for name in each]
+    expected = logsumexp(list(each.values()), axis=0, b=shares)
+    assert_allclose(est.score_samples(rows), expected)
 
 
 @POINTS
@@ -471,7 +487,7 @@ def test_seen_cells_score_as_the_marginal_of_probabilistic_pca():
 def test_a_row_without_cells_scores_nothing(n_points):
     empty = np.full((3, 5), np.nan)
     est = fitted(VAETransformer)
-    for method in (est.score_samples, est.elbo):
+    for method in (est.score_samples, est.log_evidence, est.elbo):
         found = method(empty, n_importance_samples=n_points)
         assert_allclose(found, 0, atol=1e-12)
 
@@ -497,17 +513,19 @@ def test_a_row_scores_the_same_in_any_order_and_company(make, rows):
 
 def parts_of(est, rows):
     """Log-density of rows by quadrature over a code of one dimension, and by parts."""
-    values = (rows - est._table.encoder.centre_) / est._table.encoder.scale_
-    module, z = est._module(torch.float64), torch.linspace(-9, 9, 4001).double()
+    matrix = est._table.encode(rows).matrix
+    module, z = est._model.module(torch.float64), torch.linspace(-9, 9, 4001).double()
     with torch.no_grad():
         output = module.decoder(z[:, None, None])
-        given = module.loss.row_sum(output, torch.from_numpy(values), None)
+        given = module.loss.row_sum(output, torch.from_numpy(matrix), None)
         joint = given + module.prior.log_prob(z[:, None, None])
-    network = logsumexp(joint.numpy(), axis=0) + np.log(float(z[1] - z[0]))
-    parts = [network, est._density.linear.log_density(values, values == values)]
-    if est._density.mixture is not None:
-        parts.append(est._density.mixture.log_density(values, values == values))
-    return np.array(parts) - np.log(est._table.encoder.scale_).sum()
+    parts = {"vae": logsumexp(joint.numpy(), axis=0) + np.log(float(z[1] - z[0]))}
+    for name in ("ppca", "mixture"):
+        if name in est._density.parts:
+            known = est._density.parts[name].given(matrix, np.isfinite(matrix))
+            parts[name] = known.log_density
+    jacobian = est._table.log_jacobian(rows)
+    return {name: part + jacobian for name, part in parts.items()}
 
 
 @pytest.mark.parametrize(
@@ -517,8 +535,8 @@ def parts_of(est, rows):
 def test_many_points_give_the_integral_over_the_code(make, rows):
     est = make()
     parts = parts_of(est, rows)
-    shares = est._density.shares[: len(parts)]
-    expected = logsumexp(parts, axis=0, b=shares[:, None])
+    shares = [[est._density.shares[name]] for name in parts]
+    expected = logsumexp(list(parts.values()), axis=0, b=shares)
     found = est.score_samples(rows, n_importance_samples=10_000)
     assert_allclose(found, expected, atol=1e-2)
 
@@ -526,16 +544,16 @@ def test_many_points_give_the_integral_over_the_code(make, rows):
 def test_no_row_falls_below_its_share_of_either_closed_form():
     est = stacked()
     rows = 30 * clusters(60, seed=2)
-    _, linear, mixture = parts_of(est, rows)
+    parts = parts_of(est, rows)
     found, shares = est.score_samples(rows), est._density.shares
-    assert (found >= linear + np.log(shares[1]) - 1e-6).all()
-    assert (found >= mixture + np.log(shares[2]) - 1e-6).all()
+    for name in ("ppca", "mixture"):
+        assert (found >= parts[name] + np.log(shares[name]) - 1e-6).all()
 
 
 def test_clusters_are_found_about_as_likely_as_they_are():
     est = VAETransformer(1, **{**HELD_OUT, "max_iter": 10}).fit(clusters(400))
     entropy = 1 + np.log(2 * np.pi) + np.log(3)
-    assert est._density.shares[2] > 0.5
+    assert est.density_shares_["mixture"] > 0.5
     assert est.score(clusters(500, seed=3)) == pytest.approx(-entropy, abs=0.2)
 
 
@@ -544,7 +562,8 @@ def test_a_mixture_gets_no_share_that_costs_new_rows(seed):
     table, new = linear_table(seed=seed), linear_table(seed=seed + 10)
     est = VAETransformer(2, **HELD_OUT).fit(table)
     found = est.score(new)
-    est._density = replace(est._density, shares=np.array([0.99, 0.01, 0]))
+    parts = {"vae": NetworkDensity(est._model), "ppca": est._density.parts["ppca"]}
+    est._density = Stack(parts, {"vae": 0.99, "ppca": 0.01})
     assert found > est.score(new) - 0.05
 
 
@@ -562,8 +581,9 @@ def test_a_stacked_density_integrates_to_one():
 )
 def test_no_mixture_is_weighed_where_there_is_nothing_to_judge_it_by(parameters):
     est = VAETransformer(1, **{**HELD_OUT, "max_iter": 2, **parameters})
-    density = est.fit(clusters(100))._density
-    assert density is None or density.mixture is None
+    est.fit(clusters(100))
+    assert "mixture" not in est._density.parts
+    assert est.density_shares_["mixture"] == 0
 
 
 # -------------------------------------------------------- errors of cells
@@ -771,14 +791,30 @@ def test_clusters_are_drawn_as_clusters():
     assert_allclose(near.mean(axis=0), wanted.mean(axis=0), atol=0.1)
 
 
-@pytest.mark.parametrize("shares", [(0.99, 0.01, 0), (0, 0.01, 0.99)], ids=str)
-def test_a_share_of_the_rows_is_drawn_from_the_mixture(shares):
-    est = copy.deepcopy(stacked())
-    parts = est._density.mixture
-    far = MixtureDensity(parts.weights, parts.means + 1e3, parts.covariances)
-    est._density = replace(est._density, mixture=far, shares=np.array(shares))
-    _, rows = est._draw(500, None, 0)
-    assert (rows > 500).all(axis=1).mean() == pytest.approx(shares[2], abs=0.03)
+NAMES = ("vae", "ppca", "mixture")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shares", [(0.98, 0.01, 0.01), (0.1, 0.6, 0.3)], ids=str)
+def test_each_part_draws_its_share_of_the_rows(name, shares):
+    density = replace(stacked()._density, shares=dict(zip(NAMES, shares, strict=True)))
+    parts = dict(density.parts)
+    mixture = parts["mixture"]
+    fields = mixture.weights, mixture.means + 1e3, mixture.covariances
+    parts[name] = Mixture(*fields, mixture.chances, mixture.levels)
+    rows = replace(density, parts=parts).sample(3000, np.random.default_rng(0))
+    share = density.shares[name]
+    assert (rows > 500).all(axis=1).mean() == pytest.approx(share, abs=0.03)
+
+
+def test_a_sample_is_drawn_from_the_density():
+    """Its rows, before they get the margins of the table, have its moments."""
+    density = stacked()._density
+    rows = density.sample(20_000, np.random.default_rng(0))
+    nothing = np.zeros((1, 2))
+    mean, variance = density.at(4096).given(nothing, nothing > 0).moments()
+    assert_allclose(rows.mean(axis=0), mean[0], atol=0.05)
+    assert_allclose(rows.var(axis=0), variance[0], rtol=0.05)
 
 
 @BOTH

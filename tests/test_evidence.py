@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from densities import (
+    bound_of,
+    network_density,
+    rows_and_seen,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import (
@@ -24,21 +30,22 @@ from models import (
     rows_of_table,
     seen_cells,
 )
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from torch import nn
 from torch.autograd.functional import hessian
 from torch.nn import functional
 from torch.testing import assert_close
 
+from skae._schema import KINDS, Block
 from skae.model._evidence import (
     Gaussians,
+    NetworkDensity,
     Proposal,
-    expected_cells,
     laplace_approximation,
-    log_evidence,
     weighted_codes,
 )
+from skae.model._model import Model
 from skae.network._cells import Cells
 from skae.network._importance import (
     importance_draws,
@@ -70,6 +77,27 @@ def astray_vae(seed, n_codes=N_CODES):
     model.encoder.bias += draws(2 * n_codes, seed=seed)
     model.encoder.weight += 0.3 * draws(2 * n_codes, N_FEATURES, seed=seed)
     return model
+
+
+def known_of(model, cells, n_points):
+    """Return what the density around a module says of rows by their seen cells."""
+    linear_path = cells.seen is None or cells.log_variances is not None
+    density = network_density(model, n_points, linear_path=linear_path)
+    return density.given(*rows_and_seen(cells))
+
+
+def log_evidence(model, cells, n_points, *, tight=True):
+    if tight:
+        return torch.from_numpy(known_of(model, cells, n_points).log_density)
+    linear_path = cells.seen is None or cells.log_variances is not None
+    density = network_density(model, n_points, linear_path=linear_path)
+    return torch.from_numpy(bound_of(density, *rows_and_seen(cells)))
+
+
+def log_evidence_at(model, cells, points, **options):
+    """Compute the same at points of one's own, whatever is seen."""
+    drawn = weighted_codes(model, cells, points, AT_ONCE, **options)
+    return torch.cat([log_mean_exp(log_weights) for *_, log_weights in drawn])
 
 
 def precision_at(model, cells, z):
@@ -271,7 +299,7 @@ def test_the_climb_leaves_a_saddle_for_a_mode(encoder_mean):
 def test_evidence_between_modes_is_a_bound_that_closes(encoder_mean):
     model, cells = two_moded_vae(encoder_mean), cells_of_table(5)
     exact = log_density_without_codes(model, cells)
-    found = log_evidence(model, cells, normal_points(4096, N_CODES), AT_ONCE)
+    found = log_evidence(model, cells, 4096)
     assert_close(found, exact, atol=0.02, rtol=0)
     for n_points in (2, 8):
         gap, error = mean_gap(model, cells, exact, n_points)
@@ -300,7 +328,7 @@ def test_a_wide_code_is_drawn_by_the_encoder_alone(monkeypatch):
     monkeypatch.setattr("skae.model._evidence.WIDEST_CODE", N_CODES - 1)
     assert Proposal.of(model, cells).mode is None
     _, log_weights = importance_draws(model, cells, points[:, None, :])
-    found = log_evidence(model, cells, points, AT_ONCE)
+    found = log_evidence_at(model, cells, points)
     assert_close(found, log_mean_exp(log_weights))
 
 
@@ -318,7 +346,7 @@ def test_without_second_derivatives_the_encoder_draws_alone():
     _, log_weights = importance_draws(model, cells, points[:, None, :])
     model.decoder = nn.Sequential(Attention(), model.decoder)
     assert Proposal.of(model, cells).mode is None
-    found = log_evidence(model, cells, points, AT_ONCE)
+    found = log_evidence_at(model, cells, points)
     assert_close(found, log_mean_exp(log_weights))
 
 
@@ -348,7 +376,7 @@ def test_rows_come_in_order_and_as_many_codes_as_asked_for(n_at_once, climb):
 @pytest.mark.parametrize("n_points", [1, 2, 3, 8, 64])
 def test_log_evidence_of_probabilistic_pca_is_exact(n_points):
     cells = cells_of_table(seed=1)
-    found = log_evidence(linear_vae(), cells, normal_points(n_points, N_CODES), AT_ONCE)
+    found = log_evidence(linear_vae(), cells, n_points)
     assert_close(found, exact_log_density(cells.values))
 
 
@@ -356,7 +384,7 @@ def test_log_evidence_of_probabilistic_pca_is_exact(n_points):
 def test_evidence_of_seen_cells_is_exact_for_one_component(n_points):
     """The posterior given any cells is then a diagonal Gaussian."""
     model, cells = linear_vae(n_codes=1), cells_with_holes(n_codes=1, anchored=True)
-    found = log_evidence(model, cells, normal_points(n_points, 1), AT_ONCE)
+    found = log_evidence(model, cells, n_points)
     assert_close(found, cells.log_density)
 
 
@@ -366,8 +394,7 @@ def test_evidence_of_a_linear_model_is_close_with_any_encoder(seed, n_codes):
     cells = cells_with_holes(n_codes=n_codes, anchored=True)
     model = astray_vae(seed, n_codes)
     for n_points, tolerance in ((100, 0.1), (4096, 2e-3)):
-        points = normal_points(n_points, n_codes)
-        found = log_evidence(model, cells, points, AT_ONCE)
+        found = log_evidence(model, cells, n_points)
         assert_close(found, cells.log_density, atol=tolerance, rtol=0)
 
 
@@ -376,7 +403,7 @@ def test_evidence_of_a_linear_model_is_close_with_any_encoder(seed, n_codes):
 def test_evidence_of_a_linear_model_is_never_more_than_doubled(seed, n_points):
     cells = cells_with_holes(anchored=True)
     points = draws(n_points, N_CODES, seed=seed)
-    found = log_evidence(astray_vae(seed), cells, points, AT_ONCE)
+    found = log_evidence_at(astray_vae(seed), cells, points)
     assert (found <= cells.log_density + math.log(2) + 1e-9).all()
 
 
@@ -385,7 +412,7 @@ def test_an_encoder_that_is_astray_costs_little_of_the_evidence(astray):
     model, cells = linear_vae(), cells_of_table()
     model.encoder.bias[:N_CODES] += astray
     exact, points = exact_log_density(cells.values), normal_points(128, N_CODES)
-    found = log_evidence(model, cells, points, AT_ONCE)
+    found = log_evidence_at(model, cells, points)
     assert_close(found, exact, atol=0.02, rtol=0)
     _, log_weights = importance_draws(model, cells, points[:, None, :])
     by_encoder = log_mean_exp(log_weights)
@@ -397,8 +424,7 @@ def test_evidence_of_seen_cells_approaches_that_of_probabilistic_pca(make):
     cells = cells_with_holes(anchored=True)
     gaps = []
     for n_points in (2, 64, 4096):
-        points = normal_points(n_points, N_CODES)
-        found = log_evidence(make(), cells, points, AT_ONCE)
+        found = log_evidence(make(), cells, n_points)
         gaps.append((cells.log_density - found).abs().max().item())
     assert gaps[0] > 3 * gaps[1] > 9 * gaps[2]
     assert gaps[2] < 1e-3
@@ -407,8 +433,7 @@ def test_evidence_of_seen_cells_approaches_that_of_probabilistic_pca(make):
 @pytest.mark.parametrize("make", [linear_vae, lambda: curved_vae(mixture())])
 @pytest.mark.parametrize("tight", [True, False])
 def test_a_row_with_nothing_seen_has_evidence_of_zero(make, tight):
-    cells, points = cells_with_holes(), normal_points(8, N_CODES)
-    found = log_evidence(make(), cells, points, AT_ONCE, tight=tight)
+    found = log_evidence(make(), cells_with_holes(), 8, tight=tight)
     assert found[0] == 0
     assert found[1:].all()
 
@@ -440,7 +465,7 @@ def test_evidence_of_a_curved_model_approaches_that_of_quadrature(
     model, cells = curved_case(likelihood, make_prior)
     exact = log_evidence_by_quadrature(model, cells)
     for n_points, tolerance in ((128, 0.02), (2048, 0.01)):
-        found = log_evidence(model, cells, normal_points(n_points, 1), AT_ONCE)
+        found = log_evidence(model, cells, n_points)
         assert_close(found, exact, atol=tolerance, rtol=0)
 
 
@@ -466,7 +491,7 @@ def test_evidence_of_a_linear_model_is_a_bound_on_average():
 def test_quasi_random_points_come_closer_than_random_ones():
     model, cells = misled_vae(), cells_of_table(1)
     exact = exact_log_density(cells.values)
-    found = log_evidence(model, cells, normal_points(1024, N_CODES), AT_ONCE)
+    found = log_evidence(model, cells, 1024)
     _, error = mean_gap(model, cells, exact, 1024, n_sets=50)
     assert (found - exact).abs().item() < 50**0.5 * error
 
@@ -486,40 +511,38 @@ def test_log_evidence_is_the_logarithm_of_the_mean_importance_weight():
             + 3 / 7 * mode.log_prob(z).exp()
         )
         total += (joint.exp() / density)[0]
-    expected = (total / 7).log().where(cells.seen.any(dim=1), 0.0)
-    assert_close(log_evidence(model, cells, points, AT_ONCE), expected)
+    assert_close(log_evidence_at(model, cells, points), (total / 7).log())
 
 
 def test_evidence_that_is_not_tight_is_the_mean_logarithm_of_the_weights():
     model, cells = misled_vae(), cells_with_holes(5)
-    points = draws(7, N_CODES, seed=3)
+    points = normal_points(7, N_CODES)
     _, log_weights = importance_draws(model, cells, points[:, None, :])
     expected = log_weights.mean(dim=0).where(cells.seen.any(dim=1), 0.0)
-    found = log_evidence(model, cells, points, AT_ONCE, tight=False)
+    found = log_evidence(model, cells, 7, tight=False)
     assert_close(found, expected)
 
 
 def test_evidence_that_is_not_tight_falls_short_by_the_divergence():
     cells, model = cells_of_table(), misled_vae()
-    points = normal_points(4096, N_CODES)
     posteriors = (*model.posterior(cells), *linear_vae().posterior(cells))
     expected = exact_log_density(cells.values) - gaussian_kl(*posteriors).sum(dim=1)
-    found = log_evidence(model, cells, points, AT_ONCE, tight=False)
+    found = log_evidence(model, cells, 4096, tight=False)
     assert_close(found, expected, atol=0.01, rtol=0)
 
 
 def test_a_mixture_of_one_standard_part_is_the_standard_prior():
     single = GaussianMixture(1, N_CODES)
-    cells, points = cells_with_holes(), normal_points(8, N_CODES)
-    found = log_evidence(misled_vae(prior=single), cells, points, AT_ONCE)
-    assert_close(found, log_evidence(misled_vae(), cells, points, AT_ONCE))
+    cells = cells_with_holes()
+    found = log_evidence(misled_vae(prior=single), cells, 8)
+    assert_close(found, log_evidence(misled_vae(), cells, 8))
 
 
-@pytest.mark.parametrize("tight", [True, False])
-def test_evidence_is_that_of_the_model_alone(tight):
+@pytest.mark.parametrize("climb", [True, False])
+def test_evidence_is_that_of_the_model_alone(climb):
     points = normal_points(8, N_CODES)
     alone, found = (
-        log_evidence(misled_vae(), cells, points, AT_ONCE, tight=tight)
+        log_evidence_at(misled_vae(), cells, points, climb=climb)
         for cells in (cells_with_holes(), cells_with_holes(anchored=True))
     )
     assert torch.equal(found, alone)
@@ -528,15 +551,17 @@ def test_evidence_is_that_of_the_model_alone(tight):
 # -------------------------------------------------------------- each row on its own
 
 
-@OF_CELLS
+CASES = {"whole": cells_of_table, "holes": cells_with_holes}
+
+
+@pytest.mark.parametrize("make_cells", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("tight", [True, False])
 @pytest.mark.parametrize("n_points", [8, 64])
 def test_log_evidence_of_a_row_depends_on_no_other_row(make_cells, tight, n_points):
     model, cells = curved_vae(mixture()), make_cells()
-    points = normal_points(n_points, N_CODES)
     order = torch.arange(30).flip(0)
     together, moved, alone = (
-        log_evidence(model, some, points, AT_ONCE, tight=tight)
+        log_evidence(model, some, n_points, tight=tight)
         for some in (
             cells,
             cells.index_select(0, order),
@@ -547,26 +572,49 @@ def test_log_evidence_of_a_row_depends_on_no_other_row(make_cells, tight, n_poin
     assert_close(alone, together[order[7:8]])
 
 
-@pytest.mark.parametrize("n_at_once", [1, 20, 64])
-def test_results_depend_not_on_how_many_codes_are_in_memory(n_at_once):
+@pytest.mark.parametrize("make_cells", CASES.values(), ids=CASES)
+def test_moments_of_a_row_depend_on_no_other_row(make_cells):
+    model, cells = curved_vae(mixture()), make_cells()
+    order = torch.arange(30).flip(0)
+    together, moved = (
+        np.array(known_of(model, some, 8).moments())
+        for some in (cells, cells.index_select(0, order))
+    )
+    assert_allclose(moved, together[:, order], atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 20, 64])
+def test_results_depend_not_on_how_many_codes_are_in_memory(chunk_rows, monkeypatch):
     model, cells = curved_vae(mixture()), cells_with_holes()
-    points = normal_points(8, N_CODES)
-    for function in (log_evidence, expected_cells):
-        found = function(model, cells, points, n_at_once)
-        assert_close(found, function(model, cells, points, AT_ONCE))
+    expected = known_of(model, cells, 8)
+    monkeypatch.setattr(Model, "chunk_rows", chunk_rows)
+    found = known_of(model, cells, 8)
+    assert_allclose(found.log_density, expected.log_density)
+    assert_allclose(found.moments(), expected.moments(), atol=1e-12)
+    assert_allclose(found.effective_draws, expected.effective_draws)
+    one, other = (
+        known.draws(2, np.random.default_rng(0)).shape for known in (found, expected)
+    )
+    assert one == other
+
+
+def test_what_stands_in_a_hole_does_not_matter():
+    X, seen = rows_and_seen(cells_with_holes())
+    density = network_density(curved_vae(), 8)
+    one, other = (density.given(np.where(seen, X, hole), seen) for hole in (0.0, 9.0))
+    assert_array_equal(one.log_density, other.log_density)
+    assert_array_equal(one.moments(), other.moments())
 
 
 def test_rows_on_a_saddle_change_no_other():
-    model, points = two_moded_vae(0.0), normal_points(8, N_CODES)
+    model = two_moded_vae(0.0)
     model.encoder.weight[0, 0] = 1.0
     model.encoder.bias[0] = 0.0
     cells = cells_of_table()
     with_saddle = cells.map(torch.clone)
     with_saddle.values[3, 0] = 0.0
     assert not model.posterior(with_saddle)[0][3].any()
-    found, expected = (
-        log_evidence(model, some, points, AT_ONCE) for some in (with_saddle, cells)
-    )
+    found, expected = (log_evidence(model, some, 8) for some in (with_saddle, cells))
     others = torch.arange(30) != 3
     assert torch.equal(found[others], expected[others])
 
@@ -576,12 +624,6 @@ MODELS = {
     "curved": curved_vae,
     "mixture": lambda: curved_vae(mixture()),
 }
-
-
-def expected_moments(*arguments):
-    return torch.cat(expected_cells(*arguments), dim=1)
-
-
 EXTREMES = [math.nan, math.inf, -math.inf, 1e30, -1e30]
 
 
@@ -589,23 +631,31 @@ EXTREMES = [math.nan, math.inf, -math.inf, 1e30, -1e30]
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_extreme_rows_change_no_other(make, dtype):
     model, cells = make().to(dtype), cells_of_table().map(lambda t: t.to(dtype))
-    extreme, points = cells.map(torch.clone), normal_points(8, N_CODES)
+    extreme = cells.map(torch.clone)
     extreme.values[:5] = torch.tensor(EXTREMES)[:, None]
-    for function in (log_evidence, expected_moments):
-        found, expected = (
-            function(model, some, points, AT_ONCE) for some in (extreme, cells)
-        )
-        assert found.shape == expected.shape
-        assert torch.equal(found[5:], expected[5:])
+    found, expected = (known_of(model, some, 8) for some in (extreme, cells))
+    assert found.log_density.shape == expected.log_density.shape
+    assert_array_equal(found.log_density[5:], expected.log_density[5:])
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_extreme_cells_change_no_moments_of_other_rows(make):
+    cells = cells_with_holes()
+    extreme = cells.map(torch.clone)
+    extreme.values[1] = 1e30
+    found, expected = (
+        np.array(known_of(make(), some, 8).moments()) for some in (extreme, cells)
+    )
+    assert_array_equal(found[:, 2:], expected[:, 2:])
 
 
 @pytest.mark.parametrize("value", EXTREMES)
 def test_an_extreme_cell_spoils_no_other_row(value):
     model, cells, points = curved_vae(), cells_with_holes(), normal_points(8, N_CODES)
-    expected = log_evidence(model, cells, points, AT_ONCE)
+    expected = log_evidence_at(model, cells, points)
     extreme = cells.map(torch.clone)
     extreme.values[1, 2] = value
-    found = log_evidence(model, extreme, points, AT_ONCE)
+    found = log_evidence_at(model, extreme, points)
     others = torch.arange(30) != 1
     assert torch.equal(found[others], expected[others])
 
@@ -613,8 +663,8 @@ def test_an_extreme_cell_spoils_no_other_row(value):
 @pytest.mark.parametrize("value", [1e30, -1e30])
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_huge_rows_are_as_good_as_impossible(make, value):
-    cells, points = Cells(torch.full((1, 4), value).double()), normal_points(8, N_CODES)
-    assert log_evidence(make(), cells, points, AT_ONCE).item() < -1e50
+    cells = Cells(torch.full((1, 4), value).double())
+    assert log_evidence(make(), cells, 8).item() < -1e50
 
 
 # ------------------------------------------------------------ precision and gradients
@@ -622,25 +672,27 @@ def test_huge_rows_are_as_good_as_impossible(make, value):
 
 @OF_PRIORS
 def test_single_precision_tells_the_same(make_prior):
-    cells, points = cells_with_holes(), normal_points(8, N_CODES)
-    for function in (log_evidence, expected_cells):
-        model = curved_vae(make_prior(N_CODES).double())
-        expected = function(model, cells, points, AT_ONCE)
-        found = function(model.float(), cells.map(torch.Tensor.float), points, AT_ONCE)
-        for single, double in zip(found, expected, strict=True):
-            assert single.dtype == torch.float32
-            assert_close(single.double(), double, rtol=1e-3, atol=1e-3)
+    model, cells = curved_vae(make_prior(N_CODES).double()), cells_with_holes()
+    X, seen = rows_and_seen(cells)
+    double = network_density(model, 8).given(X, seen)
+    expected = double.log_density, np.array(double.moments())
+    single = network_density(model.float(), 8).given(X.astype(np.float32), seen)
+    assert single.log_density.dtype == np.float32
+    assert double.log_density.dtype == np.float64
+    assert_allclose(single.log_density, expected[0], rtol=1e-3, atol=1e-3)
+    assert_allclose(single.moments(), expected[1], rtol=1e-3, atol=1e-3)
 
 
 def test_no_gradients_are_left():
-    model, cells, points = curved_vae(), cells_with_holes(), normal_points(8, N_CODES)
-    found = [
-        log_evidence(model, cells, points, AT_ONCE),
-        log_evidence(model, cells, points, AT_ONCE, tight=False),
-        *expected_cells(model, cells, points, AT_ONCE),
-    ]
+    model, cells = curved_vae(), cells_with_holes()
+    with torch.enable_grad():
+        known = known_of(model, cells, 8)
+        known.moments()
+        known.draws(2, np.random.default_rng(0))
+        log_evidence(model, cells, 8, tight=False)
+        network_density(model, 8).sample(3, np.random.default_rng(0))
     mode = around_the_mode(model, cells)
-    for tensor in (*found, mode.mean, mode.factor):
+    for tensor in (known.codes, known.log_weights, mode.mean, mode.factor):
         assert not tensor.requires_grad
     assert not torch.is_grad_enabled()
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -655,59 +707,203 @@ def test_the_factor_of_a_mode_has_no_gradients_where_others_are_kept():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-# -------------------------------------------------------------------- expected cells
+# --------------------------------------------------------------------------- moments
 
 
 def conditional_moments(cells):
     """Return mean and variance of all cells given the seen ones, exactly."""
-    ppca = ppca_of_table()
-    known = ppca.given(cells.values.numpy(), cells.seen.numpy() > 0)
-    mean = ppca.mean + known.codes @ ppca.loadings.T
+    ppca, (X, seen) = ppca_of_table(), rows_and_seen(cells)
+    known = ppca.given(X, seen)
     variance = ppca.loadings @ known.covariances @ ppca.loadings.T
     variance = variance.diagonal(axis1=1, axis2=2) + ppca.noise_variance
-    return known.filled, mean, variance
+    return known.filled, np.where(seen, 0.0, variance)
 
 
 @pytest.mark.parametrize("make", [linear_vae, misled_vae, lambda: astray_vae(0)])
-def test_expected_cells_approach_the_conditional_mean_of_probabilistic_pca(make):
-    cells, points = cells_with_holes(), normal_points(4096, N_CODES)
-    mean, variance = expected_cells(make(), cells, points, AT_ONCE)
-    filled, exact_mean, exact_variance = conditional_moments(cells)
-    hole = cells.seen.numpy() == 0
-    assert_allclose(mean.numpy()[hole], filled[hole], atol=0.02)
-    assert_allclose(mean.numpy(), exact_mean, atol=0.02)
-    assert_allclose(variance.numpy(), exact_variance, rtol=0.02)
+def test_moments_approach_those_of_probabilistic_pca(make):
+    cells = cells_with_holes()
+    mean, variance = known_of(make(), cells, 4096).moments()
+    filled, expected = conditional_moments(cells)
+    assert_allclose(mean, filled, atol=0.02)
+    assert_allclose(variance, expected, rtol=0.02)
 
 
-def test_expected_cells_are_weighted_sums_over_the_draws():
+def test_seen_cells_are_as_they_are():
+    X, seen = rows_and_seen(cells_with_holes())
+    known = network_density(curved_vae(mixture()), 8).given(X, seen)
+    mean, variance = known.moments()
+    assert_array_equal(mean[seen], X[seen])
+    assert_array_equal(variance[seen], 0)
+    assert (variance[~seen] > 0).all()
+    rows = known.draws(3, np.random.default_rng(0))
+    assert_array_equal(rows[:, seen], np.tile(X[seen], (3, 1)))
+
+
+def test_moments_are_weighted_sums_over_the_codes():
     model, cells = curved_vae(mixture()), cells_with_holes()
-    points = draws(7, N_CODES)
-    ((_, z, log_weights),) = weighted_codes(model, cells, points, AT_ONCE)
+    known = known_of(model, cells, 7)
     first, second = torch.zeros(30, 4).double(), torch.zeros(30, 4).double()
-    for draw, weight in zip(z, log_weights.softmax(dim=0), strict=True):
+    weights = known.log_weights.softmax(dim=0)
+    for draw, weight in zip(known.codes, weights, strict=True):
         output = model.decoder(draw)
         means, variances = model.loss.mean(output), model.loss.variance(output)
         first += weight[:, None] * means
         second += weight[:, None] * (variances + means.square())
-    mean, variance = expected_cells(model, cells, points, AT_ONCE)
-    assert_close(mean, first)
-    assert_close(variance, second - first.square())
+    mean, variance = known.moments()
+    hole = cells.seen.numpy() == 0
+    assert_allclose(mean[hole], first.numpy()[hole])
+    assert_allclose(variance[hole], (second - first.square()).numpy()[hole])
+
+
+def test_codes_and_weights_are_those_of_the_points():
+    model, cells = curved_vae(mixture()), cells_with_holes()
+    known = known_of(model, cells, 7)
+    points = normal_points(7, N_CODES)
+    ((_, z, log_weights),) = weighted_codes(model, cells, points, AT_ONCE)
+    assert_close(known.codes, z)
+    assert_close(known.log_weights, log_weights)
+
+
+# ----------------------------------------------------------------------------- draws
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_draws_have_the_moments(make):
+    known = known_of(make(), cells_with_holes(8), 256)
+    mean, variance = known.moments()
+    rows = known.draws(20_000, np.random.default_rng(1))
+    assert rows.shape == (20_000, 8, N_FEATURES)
+    error = np.sqrt(variance / 20_000)
+    assert (np.abs(rows.mean(axis=0) - mean) <= 4.5 * error + 1e-9).all()
+    assert_allclose(rows.var(axis=0), variance, rtol=0.1, atol=1e-3)
+
+
+def test_drawn_cells_depend_on_each_other_as_in_probabilistic_pca():
+    cells, ppca = cells_with_holes(8), ppca_of_table()
+    rows = known_of(linear_vae(), cells, 2048).draws(40_000, np.random.default_rng(0))
+    covariance = ppca.loadings @ ppca.loadings.T
+    covariance += ppca.noise_variance * np.eye(N_FEATURES)
+    for i, seen in enumerate(cells.seen.numpy() > 0):
+        cross = covariance[np.ix_(~seen, seen)]
+        gain = cross @ np.linalg.inv(covariance[np.ix_(seen, seen)])
+        expected = covariance[np.ix_(~seen, ~seen)] - gain @ cross.T
+        found = np.cov(rows[:, i, ~seen].T).reshape(expected.shape)
+        assert_allclose(found, expected, rtol=0.06, atol=0.1)
+
+
+def test_draws_are_repeatable():
+    known = known_of(curved_vae(), cells_with_holes(), 8)
+    one, other = (known.draws(3, np.random.default_rng(7)) for _ in range(2))
+    assert_array_equal(one, other)
+    holes = ~known.seen.all(axis=1)
+    another = known.draws(3, np.random.default_rng(8))
+    assert (another != one).any(axis=2)[:, holes].all()
+
+
+def test_a_sample_of_the_linear_model_is_that_of_probabilistic_pca():
+    ppca = ppca_of_table()
+    rows = network_density(linear_vae(), 8).sample(40_000, np.random.default_rng(0))
+    covariance = ppca.loadings @ ppca.loadings.T
+    covariance += ppca.noise_variance * np.eye(N_FEATURES)
+    assert_allclose(rows.mean(axis=0), ppca.mean, atol=0.05)
+    assert_allclose(np.cov(rows.T), covariance, rtol=0.05, atol=0.1)
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_a_sample_has_the_moments_given_nothing(make):
+    density = network_density(make(), 4096)
+    rows = density.sample(40_000, np.random.default_rng(0))
+    nothing = np.zeros((1, N_FEATURES))
+    mean, variance = density.given(nothing, nothing > 0).moments()
+    assert_allclose(rows.mean(axis=0), mean[0], atol=0.06)
+    assert_allclose(rows.var(axis=0), variance[0], rtol=0.06)
+
+
+def test_samples_are_repeatable_and_as_many_as_asked_for(monkeypatch):
+    density = network_density(curved_vae(), 8)
+    one, other = (density.sample(50, np.random.default_rng(0)) for _ in range(2))
+    assert_array_equal(one, other)
+    monkeypatch.setattr(Model, "chunk_rows", 7)
+    assert density.sample(50, np.random.default_rng(0)).shape == (50, N_FEATURES)
+
+
+@pytest.mark.parametrize("n_points", [1, 8])
+def test_every_code_of_an_exact_proposal_counts(n_points):
+    known = known_of(linear_vae(), cells_of_table(), n_points)
+    assert_allclose(known.effective_draws, n_points)
+
+
+def test_effective_draws_are_at_most_the_points():
+    known = known_of(misled_vae(), cells_with_holes(), 64)
+    found = known.effective_draws
+    assert ((found >= 1 - 1e-9) & (found < 64)).all()
+
+
+def test_a_density_is_looked_for_at_as_many_points_as_asked_for():
+    density = network_density(curved_vae(), 8)
+    X, seen = rows_and_seen(cells_of_table(3))
+    assert len(density.at(20).given(X, seen).codes) == 20
+    assert len(density.given(X, seen).codes) == 8
+    assert NetworkDensity(density.model).n_points == 100
+
+
+# ------------------------------------------------------------------------- the bound
+
+
+@pytest.mark.parametrize("make", [misled_vae, curved_vae, lambda: astray_vae(1)])
+def test_the_bound_is_below_the_evidence(make):
+    cells = cells_with_holes()
+    bound = log_evidence(make(), cells, 512, tight=False)
+    assert (bound <= log_evidence(make(), cells, 512) + 0.02).all()
+    assert bound[1:].sum() < log_evidence(make(), cells, 512)[1:].sum()
+
+
+def test_the_bound_of_probabilistic_pca_is_its_evidence():
+    cells = cells_of_table()
+    found = log_evidence(linear_vae(), cells, 5, tight=False)
+    assert_close(found, exact_log_density(cells.values))
+
+
+# ---------------------------------------------------------------------------- levels
+
+
+CENTRE = torch.tensor([0.3, 0.2, 0.5, 0.3]).double()
+SCALE = torch.tensor([0.4, 0.7, 0.7, 0.7]).double()
+LEVELS = (
+    Block(KINDS["binary"], (1,), CENTRE[:1].numpy(), SCALE[:1].numpy()),
+    Block(KINDS["categorical"], (3,), CENTRE[1:].numpy(), SCALE[1:].numpy()),
+)
+
+
+def given_levels():
+    """Return what a network says of a column of two levels and one of three."""
+    likelihood = Mixed(
+        [
+            (Binary(CENTRE[:1], SCALE[:1]), 1),
+            (Categorical((3,), CENTRE[1:], SCALE[1:]), 3),
+        ]
+    )
+    model = curved_vae(loss=likelihood)
+    raw = torch.eye(4).double()[torch.arange(30) % 3 + 1]
+    cells = Cells((raw - CENTRE) / SCALE, seen_cells()[:, :2].double())
+    density = network_density(model, 16, LEVELS, linear_path=False)
+    return density.given(*rows_and_seen(cells))
 
 
 def test_expected_levels_are_chances():
-    centre = torch.tensor([0.3, 0.2, 0.5, 0.3]).double()
-    scale = torch.tensor([0.4, 0.7, 0.7, 0.7]).double()
-    levels = Mixed(
-        [
-            (Binary(centre[:1], scale[:1]), 1),
-            (Categorical((3,), centre[1:], scale[1:]), 3),
-        ]
-    )
-    model = curved_vae(loss=levels)
-    raw = torch.eye(4).double()[torch.arange(30) % 3 + 1]
-    cells = Cells((raw - centre) / scale, seen_cells()[:, :2].double())
-    mean, _ = expected_cells(model, cells, normal_points(16, N_CODES), AT_ONCE)
-    chances = mean * scale + centre
-    assert (chances > 0).all()
-    assert (chances < 1).all()
-    assert_close(chances[:, 1:].sum(dim=1), torch.ones(30).double())
+    known = given_levels()
+    mean, _ = known.moments()
+    chances = (mean * SCALE.numpy() + CENTRE.numpy())[~known.seen[:, 1]]
+    assert (chances[:, 1:] > 0).all()
+    assert (chances[:, 1:] < 1).all()
+    assert_allclose(chances[:, 1:].sum(axis=1), 1)
+    binary = (mean * SCALE.numpy() + CENTRE.numpy())[~known.seen[:, 0], 0]
+    assert ((binary > 0) & (binary < 1)).all()
+
+
+def test_drawn_levels_are_levels():
+    known = given_levels()
+    raw = known.draws(50, np.random.default_rng(0)) * SCALE.numpy() + CENTRE.numpy()
+    assert_allclose(raw, raw.round(), atol=1e-12)
+    assert_allclose(raw[..., 1:].sum(axis=-1), 1)
+    assert (raw.std(axis=0)[~known.seen] > 0).all()

@@ -1,0 +1,107 @@
+"""Which mixtures are chosen, by rows that they were not fitted to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mixtures import NO_LEVELS, clusters, combinations, draws, parameters, whole
+from numpy.testing import assert_allclose
+
+from skae.model import _em
+from skae.model._choice import choose_mixture
+from skae.model._em import frequencies_of
+
+
+def chosen(X, seen, levels, n_rows, weight=None, floor=0.0, seed=0):
+    weight = np.ones(len(X)) if weight is None else weight
+    one, other = slice(n_rows), slice(n_rows, None)
+    scales = X[:, : X.shape[1] - levels.width].std(axis=0)
+    return choose_mixture(
+        *(X[one], seen[one], weight[one]),
+        *(X[other], seen[other], weight[other]),
+        *(levels, scales, floor * scales, seed),
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_the_chosen_mixture_is_likelier_than_independent_levels(share):
+    X, seen, levels = clusters(500, share=share)
+    test, test_seen, _ = clusters(1000, seed=1, share=share)
+    choice = chosen(X, seen, levels, 400)
+    numbers = chosen(X[:, :2], seen[:, :2], NO_LEVELS, 400).final
+    chances = frequencies_of(X, seen, np.ones(500), levels)
+    alone = numbers.given(test[:, :2], test_seen[:, :2]).log_density
+    alone += levels.log_chances(test[:, 2:], test_seen[:, 2:], chances[None])[:, 0]
+    found = choice.final.given(test, test_seen).log_density
+    assert found.mean() > alone.mean() + 0.5
+
+
+def test_levels_that_tell_nothing_of_numbers_cost_nothing():
+    X, seen, levels = clusters(1300)
+    X[:, 2:] = X[np.random.default_rng(0).permutation(1300), 2:]
+    X, test = X[:300], X[300:]
+    choice = chosen(X, seen[:300], levels, 240)
+    numbers = chosen(X[:, :2], seen[:300, :2], NO_LEVELS, 240).final
+    chances = frequencies_of(X, seen[:300], np.ones(300), levels)
+    alone = numbers.given(test[:, :2], whole(test[:, :2])).log_density
+    alone += levels.log_chances(test[:, 2:], whole(test[:, 2:]), chances[None])[:, 0]
+    found = choice.final.given(test, whole(test)).log_density
+    assert found.mean() > alone.mean() - 0.1
+
+
+def test_levels_alone_can_be_chosen():
+    X, seen, levels = clusters(400)
+    choice = chosen(X[:, 2:], seen[:, 2:], levels, 300)
+    every = combinations(levels)
+    found = choice.final.given(every, whole(every)).log_density
+    assert np.exp(found).sum() == pytest.approx(1)
+
+
+def test_the_choice_does_not_depend_on_order_or_copies():
+    X, seen, levels = clusters(150, share=0.1)
+    order = np.r_[np.random.default_rng(0).permutation(100), np.arange(100, 150)]
+    scales = np.ones(2)
+    counts = np.r_[np.random.default_rng(1).integers(1, 3, 150)]
+    rows = [np.repeat(np.arange(100), counts[:100]), np.arange(100, 150)]
+    rows[1] = np.repeat(rows[1], counts[100:])
+    one = [X[order[:100]], seen[order[:100]], counts[order[:100]].astype(float)]
+    one += [X[100:], seen[100:], counts[100:].astype(float)]
+    other = [each for r in rows for each in (X[r], seen[r], np.ones(len(r)))]
+    found = [
+        choose_mixture(*data, levels, scales, 0 * scales, 0) for data in (one, other)
+    ]
+    for name in ("judged", "final"):
+        first, second = (parameters(getattr(choice, name)) for choice in found)
+        assert_allclose(second, first, atol=1e-8)
+
+
+def test_the_choice_does_not_depend_on_the_units():
+    X, seen, levels = clusters(200)
+    units = np.r_[2.0**10, 2.0**-8, np.ones(4)]
+    one, other = (chosen(X * u, seen, levels, 150).final for u in (1, units))
+    expected = one.given(X, seen).log_density - np.log(units).sum()
+    assert_allclose(other.given(X * units, seen).log_density, expected)
+
+
+def test_a_floor_holds_in_every_part_of_the_choice():
+    X, seen, levels = clusters(200)
+    X[:, 0] = np.repeat([0.0, 1.0], 100)
+    choice = chosen(X, seen, levels, 150, floor=0.4)
+    for density in (choice.judged, choice.final):
+        deviations = np.sqrt(density.covariances.diagonal(axis1=1, axis2=2))
+        assert (deviations >= 0.4 * X[:, :2].std(axis=0) * (1 - 1e-9)).all()
+
+
+def test_tables_too_small_or_too_wide_get_no_mixture():
+    X, seen, levels = clusters(8)
+    assert chosen(X, seen, levels, 4) is None
+    X = draws(30, 2500)
+    assert chosen(X, whole(X), NO_LEVELS, 25) is None
+
+
+def test_many_rows_are_thinned(monkeypatch):
+    monkeypatch.setattr(_em, "MOST_ROWS", 60)
+    X, seen, levels = clusters(400)
+    choice = chosen(X, seen, levels, 300)
+    assert np.isfinite(parameters(choice.final)).all()
+    assert len(choice.final.weights) <= 3 * 60 // _em.LEAST_ROWS

@@ -1,0 +1,193 @@
+"""EM against moments, numerical slopes and repeated rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mixtures import (
+    NO_LEVELS,
+    SEEDS,
+    clusters,
+    combinations,
+    draws,
+    parameters,
+    whole,
+)
+from numpy.testing import assert_allclose
+from scipy import optimize
+
+from skae.model import _em
+from skae.model._em import PSEUDO_COUNT, fit_mixture, frequencies_of
+from skae.model._level_columns import LevelColumns
+from skae.model._mixture import Mixture
+
+
+def fitted(X, seen, levels, weight=None, n_parts=3, kind="full", **settings):
+    weight = np.ones(len(X)) if weight is None else weight
+    settings = {"seed": 0} | settings
+    return fit_mixture(X, seen, weight, n_parts, kind=kind, levels=levels, **settings)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_far_parts_are_found_with_their_levels(share):
+    X, seen, levels = clusters(3000, share=share)
+    density = fitted(X, seen, levels)
+    order = np.argsort(density.means @ [1, 2])
+    assert_allclose(density.weights, 1 / 3, atol=0.03)
+    means = np.array([[0, 0], [9, 0], [0, 9]]) / 4
+    assert_allclose(density.means[order], means, atol=0.05)
+    assert_allclose(density.covariances, [np.eye(2) / 16] * 3, atol=0.01)
+    three = [[1, 0, 0], [0.2, 0.8, 0], [0.2, 0, 0.8]]
+    expected = np.c_[[0.1, 0.5, 0.9], three]
+    assert_allclose(density.chances[order], expected, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_one_part_without_holes_has_the_moments_of_the_rows(kind):
+    X, seen, levels = clusters(300)
+    weight = np.random.default_rng(0).integers(1, 4, 300).astype(float)
+    density = fitted(X, seen, levels, weight, n_parts=1, kind=kind)
+    covariance = np.cov(X[:, :2].T, aweights=weight, ddof=0)
+    if kind == "diag":
+        covariance = np.diag(covariance.diagonal())
+    assert_allclose(density.means[0], np.average(X[:, :2], 0, weight))
+    assert_allclose(density.covariances[0], covariance + 1e-3 * np.eye(2))
+    total, pseudo = weight.sum(), PSEUDO_COUNT * levels.n_levels
+    expected = weight @ levels.indicators(X[:, 2:])
+    expected += pseudo * frequencies_of(X, seen, weight, levels)
+    assert_allclose(density.chances[0], expected / (total + pseudo))
+
+
+def test_one_part_with_holes_is_where_the_likelihood_is_largest():
+    X, seen = (array[:, :2] for array in clusters(60, share=0.4)[:2])
+    settings = {"regularisation": 0.0, "max_steps": 500, "n_parts": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_em, "TOLERANCE", 1e-13)
+        density = fitted(X, seen, NO_LEVELS, **settings)
+
+    def log_likelihood(values):
+        root = np.array([[values[2], 0], [values[3], values[4]]])
+        other = Mixture(
+            np.ones(1),
+            values[None, :2],
+            (root @ root.T)[None],
+            np.empty((1, 0)),
+            NO_LEVELS,
+        )
+        return other.given(X, seen).log_density.sum()
+
+    root = np.linalg.cholesky(density.covariances[0])
+    best = np.r_[density.means[0], root[0, 0], root[1]]
+    slope = optimize.approx_fprime(best, log_likelihood, 1e-6)
+    assert_allclose(slope, 0, atol=1e-2)
+    for seed in range(20):
+        moved = best + 0.02 * draws(5, seed=seed)
+        assert log_likelihood(moved) < log_likelihood(best)
+
+
+@pytest.mark.parametrize("kind", ["full", "diag"])
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_steps_of_em_never_make_the_rows_less_likely(kind, share, monkeypatch):
+    """With the prior on levels, a row each at the table's frequencies."""
+    monkeypatch.setattr(_em, "TOLERANCE", -1.0)
+    monkeypatch.setattr(_em, "LEAST_ROWS", 0)
+    X, seen, levels = clusters(400, share=share)
+    weight = np.random.default_rng(0).uniform(0.5, 2, 400)
+    frequencies = frequencies_of(X, seen, weight, levels)
+    pseudo = PSEUDO_COUNT * levels.n_levels * frequencies
+    alone = np.array([True, False, False, False])
+    found = []
+    for steps in range(1, 15):
+        density = fitted(
+            X, seen, levels, weight, 4, kind, regularisation=0.0, max_steps=steps
+        )
+        prior = pseudo * np.log(density.chances)
+        others = PSEUDO_COUNT * 2 * (1 - frequencies) * np.log(1 - density.chances)
+        prior = prior.sum() + others[:, alone].sum()
+        found.append(weight @ density.given(X, seen).log_density + prior)
+    assert (np.diff(found) > -1e-8).all()
+    assert found[-1] > found[0] + 1
+
+
+@given(seed=SEEDS, share=st.sampled_from([0.0, 0.2]))
+@settings(max_examples=15, deadline=None)
+def test_integer_weights_are_repeated_rows(seed, share):
+    X, seen, levels = clusters(60, seed, share)
+    counts = np.random.default_rng(seed).integers(0, 4, 60)
+    one = fitted(X, seen, levels, counts.astype(float), seed=seed)
+    repeated = np.repeat(np.arange(60), counts)
+    other = fitted(X[repeated], seen[repeated], levels, seed=seed)
+    assert_allclose(parameters(other), parameters(one), atol=1e-9)
+
+
+@given(seed=SEEDS, share=st.sampled_from([0.0, 0.2]))
+@settings(max_examples=15, deadline=None)
+def test_the_order_of_rows_does_not_matter(seed, share):
+    X, seen, levels = clusters(60, seed, share)
+    weight = np.random.default_rng(seed).uniform(0.5, 2, 60)
+    order = np.random.default_rng(seed + 1).permutation(60)
+    one = fitted(X, seen, levels, weight)
+    other = fitted(X[order], seen[order], levels, weight[order])
+    assert_allclose(parameters(other), parameters(one), atol=1e-9)
+
+
+def test_what_stands_in_a_common_hole_does_not_matter_to_the_fit():
+    X, seen, levels = clusters(200, share=0.2)
+    one = fitted(np.where(seen, X, 0), seen, levels)
+    other = fitted(np.where(seen, X, np.nan), seen, levels)
+    assert_allclose(parameters(other), parameters(one), atol=1e-9)
+
+
+def test_holes_that_few_rows_have_count_as_filled(monkeypatch):
+    monkeypatch.setattr(_em, "MOST_PATTERNS", 1)
+    X, seen, levels = clusters(200)
+    seen[:40, 0] = False
+    found, expected = fitted(X, seen, levels), fitted(X, whole(X), levels)
+    assert_allclose(
+        np.sort(parameters(found)), np.sort(parameters(expected)), atol=1e-9
+    )
+
+
+def test_every_level_has_a_chance_in_every_part():
+    X, seen, levels = clusters(300)
+    kept = X[:, 4] > X[:, 4].min()  # of three levels, one alone
+    density = fitted(X[kept], seen[kept], levels)
+    raw = density.chances
+    assert (raw > 0).all()
+    assert (raw[:, 0] < 1).all()
+    assert_allclose(raw[:, 1:].sum(axis=1), 1)
+
+
+def test_frequencies_have_half_a_row_beside_each_level():
+    levels = LevelColumns((1, 3), np.zeros(4), np.ones(4))
+    X = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 1, 0.0]])
+    found = frequencies_of(X, whole(X), np.array([1.0, 2, 1]), levels)
+    assert_allclose(found, [3.5 / 5, 1.5 / 5.5, 3.5 / 5.5, 0.5 / 5.5])
+    unseen = frequencies_of(X, ~whole(X), np.ones(3), levels)
+    assert_allclose(unseen, [1 / 2, 1 / 3, 1 / 3, 1 / 3])
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 5])
+def test_a_few_rows_have_a_mixture(n_rows):
+    X, seen, levels = clusters(n_rows)
+    density = fitted(X, seen, levels)
+    assert np.isfinite(parameters(density)).all()
+    assert np.isfinite(density.given(X, seen).log_density).all()
+
+
+def test_a_column_that_no_row_has_is_wide_and_does_no_harm():
+    X, seen, levels = clusters(200)
+    seen[:, 1] = False
+    density = fitted(X, seen, levels)
+    assert np.isfinite(parameters(density)).all()
+
+
+def test_levels_alone_have_classes():
+    X, seen, levels = clusters(2000)
+    density = fitted(X[:, 2:], seen[:, 2:], levels)
+    every = combinations(levels)
+    chances = np.exp(density.given(every, whole(every)).log_density)
+    found = np.array([(np.abs(X[:, 2:] - row) < 1e-9).all(1).mean() for row in every])
+    assert_allclose(chances, found, atol=0.02)
