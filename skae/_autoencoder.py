@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import BaseAutoencoder
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
-from .model._model import Model
 from .model._reconstruction import ReconstructionDensity
 from .network._autoencoders import Autoencoder
 from .network._design import Design
@@ -22,7 +21,7 @@ from .network._layers import ModuleFactory
 from .network._losses import LOSSES
 from .network._objectives import Reconstruction
 from .table._summaries import mean_and_deviation
-from .training._folds import Split
+from .training._folds import VERY_FEW_ROWS, Split
 from .training._rows import Rows
 
 DEFAULT_NOISE = 0.2  # of a standard deviation, falling to none
@@ -112,10 +111,10 @@ class AutoencoderTransformer(BaseAutoencoder):
     validation_fraction : "auto", float in (0, 1) or None, default="auto"
         Share of the distinct rows, up to 5,000, held out to judge the weights, unless
         `fit` gets `X_val`. "auto" is 0.1 on tables of more than 1,500 rows. On smaller
-        ones, of which a tenth could not judge, five networks train side by side without
-        a fifth of the rows each, which judges them; a sixth trains on all rows for as
-        long as they say, if at all. None trains on all rows and judges by them: nothing
-        then guards against overfitting.
+        ones, of which a tenth could not judge, networks train side by side without a
+        fifth (up to 400 rows) or a third of the rows each, which judges them, and one
+        on all rows for as long as the others say, if at all. None trains on all rows
+        and judges by them: nothing then guards against overfitting.
     encoder, decoder : callable or None, default=None
         A picklable ``(n_inputs, n_outputs) -> torch.nn.Module`` that makes the network
         of one direction, in place of the hidden layers above. With
@@ -337,7 +336,8 @@ class AutoencoderTransformer(BaseAutoencoder):
     ) -> Reconstruction:
         values = rows.cells.values
         deviation, centre = torch.std_mean(values, dim=0, correction=0)
-        default = DEFAULT_NOISE if rows.n_members == 1 else NOISE_OF_FEW
+        few = rows.n_members > 1 and len(rows) <= VERY_FEW_ROWS
+        default = NOISE_OF_FEW if few else DEFAULT_NOISE
         noise = default if self.noise == "auto" else float(self.noise)
         return Reconstruction(
             module,
@@ -350,7 +350,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         )
 
     def _make_density(
-        self, judged: Model, encoded: Encoded, split: Split, seed: int
+        self, encoded: Encoded, split: Split, seed: int
     ) -> ReconstructionDensity:
         some = encoded.take(split.training)
         return ReconstructionDensity.learn(self._model, some, seed)

@@ -54,6 +54,8 @@ class BaseAutoencoder(
     """Base of the transformers: all but the model, its objective and its density."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = PARAMETERS
+    # Whether small tables are judged by folds: dear where a step is.
+    _folds: ClassVar[bool] = True
     # How "auto" scales numbers of any sign where the table has columns of levels too.
     _scaling_beside_levels: ClassVar[str] = "standard"
 
@@ -105,13 +107,13 @@ class BaseAutoencoder(
             n_rows = len(encoded) - n_val
             few = self.validation_fraction == "auto" and self._can_fold()
             fraction = self.validation_fraction
-            split = choose_split(n_rows, n_val, fraction, seeds["split"], can_fold=few)
+            shape = n_rows, encoded.matrix.shape[1]
+            split = choose_split(shape, n_val, fraction, seeds["split"], can_fold=few)
             with users_randomness(self.encoder, self.decoder, seeds["weights"], device):
                 self._start(encoded.take(slice(n_rows)), seeds["weights"], device)
                 descent = self._descend(encoded, split, seeds, Progress(self, X, y))
             self._keep(descent)
-            summary = encoded, split, seeds["summary"]
-            self._density = self._make_density(descent.judged, *summary)
+            self._density = self._make_density(encoded, split, seeds["summary"])
             self._remember_holes(encoded.take(split.training), seeds["summary"])
         return self
 
@@ -132,14 +134,8 @@ class BaseAutoencoder(
         """Make what training minimises."""
 
     @abstractmethod
-    def _make_density(
-        self, judged: Model, encoded: Encoded, split: Split, seed: int
-    ) -> Density:
-        """Make the density of rows; set what else is learned from a trained model.
-
-        `judged` is the model that the judges of the split, or of its first fold, have
-        not seen.
-        """
+    def _make_density(self, encoded: Encoded, split: Split, seed: int) -> Density:
+        """Make the density of rows; set what else is learned from a trained model."""
 
     # ------------------------------------------------------------- steps of fit
 
@@ -177,7 +173,7 @@ class BaseAutoencoder(
         """Tell whether several networks could train side by side, from PCA."""
         own = self.encoder is not None or self.decoder is not None
         alone = own or self.solver == "lbfgs" or self.max_iter == 0
-        return not (alone or self._continues())
+        return self._folds and not (alone or self._continues())
 
     def _start(self, encoded: Encoded, seed: int, device: torch.device) -> None:
         """Make the model that training starts from: at PCA, or where it last ended."""

@@ -21,8 +21,9 @@ from .training._loop import History, Objective, Pace, Report, Settings, Training
 from .training._rows import Rows
 
 SUMMARY_ROWS = 5_000  # training rows that a fitted summary is computed from
-# Few rows need small steps, and do not profit from long ones.
-OF_FOLDS = Pace(batch_rows=64, check_steps=25, patience_steps=150, least_gain=0.01)
+LEAST_GAIN = 0.01  # of the start's loss, that tells of a table of few rows
+# Very few rows need small steps, and do not profit from many.
+OF_VERY_FEW = Pace(64, check_steps=25, patience_steps=150, least_gain=LEAST_GAIN)
 DIVERGED = (
     "The training loss became infinite or NaN and did not recover. The best weights "
     "seen before are kept. Lower learning_rate, or look for extreme values in the "
@@ -38,15 +39,12 @@ class Descent:
     ----------
     model : Model
         With the best weights; the start where nothing was better.
-    judged : Model
-        The same, or what the judges of the first fold have not seen of it.
     history : History
     carried : ndarray of shape (n_components,)
         Share of the table's variance that each component carries.
     """
 
     model: Model
-    judged: Model
     history: History
     carried: np.ndarray
 
@@ -79,16 +77,22 @@ def descend(
         report,
         prefer_start=prefer_start and split.is_held_out,
         settings=settings,
-        pace=OF_FOLDS if isinstance(split, Folds) else None,
+        pace=_pace(split),
     ).run()
     if history.diverged:
         warnings.warn(DIVERGED, ConvergenceWarning, stacklevel=5)
-    final, of_first = crew.members()
+    final = crew.final_member()
     importances, explained = final.carried(*rows.spread(SUMMARY_ROWS))
-    best, judged = model, model
+    best = model
     if history.best_epoch:
-        order = np.argsort(-importances, kind="stable")
-        best, judged = model.learned(final, order), model.learned(of_first, order)
+        best = model.learned(final, np.argsort(-importances, kind="stable"))
     carried = importances[best.order]
     carried = explained * carried / (carried.sum() or 1.0)
-    return Descent(best, judged, history, carried)
+    return Descent(best, history, carried)
+
+
+def _pace(split: Split) -> Pace:
+    """Choose the size of steps, and patience, by how many rows there are."""
+    if not isinstance(split, Folds):
+        return Pace()
+    return OF_VERY_FEW if split.of_very_few else Pace(least_gain=LEAST_GAIN)

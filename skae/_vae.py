@@ -17,14 +17,13 @@ from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS, check_count
 from .model._conditional import Density
 from .model._evidence import NetworkBound, NetworkDensity
-from .model._model import Model
 from .model._network_stack import density_of_networks
 from .network._autoencoders import VariationalAutoencoder
 from .network._design import Design
 from .network._layers import ModuleFactory
 from .network._likelihoods import LIKELIHOODS
 from .network._objectives import EvidenceBound
-from .training._folds import Folds, Split
+from .training._folds import Split
 from .training._loop import FEWEST_EPOCHS
 from .training._rows import Rows
 
@@ -135,11 +134,8 @@ class VAETransformer(BaseAutoencoder):
         improve. The best weights seen are what comes back in either case.
     validation_fraction : "auto", float in (0, 1) or None, default="auto"
         Share of the distinct rows, up to 5,000, held out to judge the weights, unless
-        `fit` gets `X_val`. "auto" is 0.1 on tables of more than 1,500 rows. On smaller
-        ones, of which a tenth could not judge, five networks train side by side without
-        a fifth of the rows each, which judges them; a sixth trains on all rows for as
-        long as they say, if at all. None trains on all rows and judges by them: nothing
-        then guards against overfitting.
+        `fit` gets `X_val`; "auto" is 0.1. None trains on all rows and judges by them:
+        nothing then guards against overfitting.
     encoder, decoder : callable or None, default=None
         A picklable ``(n_inputs, n_outputs) -> torch.nn.Module`` that makes the network
         of one direction, in place of the hidden layers above. The encoder has
@@ -270,6 +266,7 @@ class VAETransformer(BaseAutoencoder):
     True
     """
 
+    _folds = False
     _scaling_beside_levels = "quantile"  # what is drawn has spikes, steps and range
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PARAMETERS,
@@ -504,16 +501,11 @@ class VAETransformer(BaseAutoencoder):
             is_stacked=rows.n_members > 1,
         )
 
-    def _make_density(
-        self, judged: Model, encoded: Encoded, split: Split, seed: int
-    ) -> Density:
+    def _make_density(self, encoded: Encoded, split: Split, seed: int) -> Density:
         """Stack the networks with closed forms, by the rows that judge."""
         self._count_active_units(encoded.take(split.training[:SUMMARY_ROWS]))
-        if isinstance(split, Folds):
-            split = split.first()
         density = density_of_networks(
             self._model,
-            judged,
             encoded.take(split.training),
             encoded.take(split.judging),
             seed,

@@ -26,15 +26,14 @@ class Crew:
         A single one, or a stack whose last member trains on all rows.
     penalised : list of nn.Parameter
         Weights under weight decay and the L1 penalty.
-    final, first : Autoencoder
-        Of the design, for the weights of the last and of the first member; the same
-        where there is one member.
+    final : Autoencoder
+        Of the design, for the weights of the last member; the module itself where
+        there is one.
     """
 
     module: Autoencoder
     penalised: list[nn.Parameter]
     final: Autoencoder
-    first: Autoencoder
 
     @classmethod
     def of(cls, model: Model, encoded: Encoded, folds: Any, seed: int) -> Crew:
@@ -55,23 +54,20 @@ class Crew:
         final = model.new_module().to(model.device, torch.float32)
         fold = getattr(folds, "fold", None)
         if fold is None:
-            return cls(final, network_weights(final), final, final)
+            return cls(final, network_weights(final), final)
         members = [
             _start_without(model, encoded, np.flatnonzero(fold == k), seed)
             for k in range(fold.max() + 1)
         ]
         whole = stacked([*members, final])
         penalised = stacked_weights(whole, final)
-        return cls(whole, penalised, final, members[0])
+        return cls(whole, penalised, final)
 
-    def members(self) -> tuple[Autoencoder, Autoencoder]:
-        """Return the modules of the last and of the first member, as trained."""
+    def final_member(self) -> Autoencoder:
+        """Return the module of the last member, as trained."""
         if self.module is self.final:
-            return self.final, self.final
-        return (
-            load_member(self.module, -1, self.final).eval(),
-            load_member(self.module, 0, self.first).eval(),
-        )
+            return self.final
+        return load_member(self.module, -1, self.final).eval()
 
 
 def _start_without(

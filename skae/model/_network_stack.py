@@ -21,7 +21,6 @@ LEAST_JUDGES = 10  # rows that can tell a mixture of several parts from a lucky 
 
 def density_of_networks(
     model: Model,
-    judged: Model,
     training: Encoded,
     judging: Encoded,
     seed: int,
@@ -36,8 +35,7 @@ def density_of_networks(
 
     Parameters
     ----------
-    model, judged : Model
-        The final model, and one that has not seen the rows that judge.
+    model : Model
     training, judging : Encoded
         Rows that mixtures are fitted to, and those that weigh them.
     seed : int
@@ -65,8 +63,7 @@ def density_of_networks(
     )
     if choice is None:
         return density
-    unseen = NetworkDensity(judged, STACKING_POINTS)
-    parts = (unseen, judged.start_density or start, choice.judged)
+    parts = (networks.at(STACKING_POINTS), start, choice.judged)
     each = [part.given(X, seen).log_density for part in parts]
     return density.joined_by(
         "mixture", choice.final, np.column_stack(each), weight, least

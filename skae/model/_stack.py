@@ -41,7 +41,7 @@ class Stack:
         shares = [self.shares[name] for name in self.parts]
         each = np.column_stack([part.log_density for part in parts]) + np.log(shares)
         log_density = np.where(seen.any(axis=1), logsumexp(each, axis=1), 0.0)
-        return StackConditional(parts, log_density, softmax(each, axis=1))
+        return StackConditional(X, seen, parts, log_density, softmax(each, axis=1))
 
     def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
         """Draw rows of shape (n_rows, n_columns), in an order that tells nothing."""
@@ -94,6 +94,8 @@ class StackConditional:
 
     Attributes
     ----------
+    X : ndarray of shape (n_rows, n_columns)
+    seen : ndarray of bool of shape (n_rows, n_columns)
     parts : list of Conditional
     log_density : ndarray of shape (n_rows,)
         Of the seen cells, in nats.
@@ -101,6 +103,8 @@ class StackConditional:
         Chance that each row is of each part.
     """
 
+    X: np.ndarray
+    seen: np.ndarray
     parts: list[Conditional]
     log_density: np.ndarray
     memberships: np.ndarray
@@ -118,7 +122,8 @@ class StackConditional:
         )
         weights = self.memberships.T[:, :, None]
         mean = (weights * means).sum(axis=0)
-        return mean, (weights * (variances + (means - mean) ** 2)).sum(axis=0)
+        variance = (weights * (variances + (means - mean) ** 2)).sum(axis=0)
+        return np.where(self.seen, self.X, mean), np.where(self.seen, 0.0, variance)
 
     def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
         """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""

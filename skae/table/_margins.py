@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import kstwobign
 
 from ._numbers import NormalScores
-from ._summaries import _resolution
+from ._summaries import _resolution, copies
 
 MARGIN_KNOTS = 256  # of each margin that samples are brought to
 SURE = 0.01  # chance of a distance that large between samples of one distribution
@@ -26,8 +26,8 @@ class Margins:
 
     def __init__(self, numbers: np.ndarray, weight: np.ndarray | None) -> None:
         self.columns = [NormalScores(c, weight, MARGIN_KNOTS) for c in numbers.T]
-        self.has_repeats = [_resolution(column) > 0 for column in numbers.T]
-        self.n_seen = (~np.isnan(numbers)).sum(axis=0)
+        self.has_repeats = [_resolution(column, weight) > 0 for column in numbers.T]
+        self.n_seen = copies(weight, len(numbers)) @ ~np.isnan(numbers)
 
     def matching(self, scores: np.ndarray, drawn: np.ndarray) -> Matching:
         """Learn how draws are to be moved.

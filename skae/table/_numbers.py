@@ -12,6 +12,7 @@ from ._summaries import (
     _quartile_deviation,
     _range,
     _resolution,
+    copies,
     mean_and_deviation,
 )
 
@@ -74,9 +75,11 @@ class ColumnScaler:
         self.scale_[self.constant_] = 1.0
         self.centre_[self.constant_] = np.nan_to_num(low[self.constant_])
         self.centre_[raw], self.scale_[raw] = 0.0, 1.0
-        some = self.encode(X[:: -(-len(X) // RESOLUTION_ROWS)])
-        self.resolution_ = np.array([_resolution(column) for column in some.T])
-        deviations = [_quartile_deviation(column) for column in some.T]
+        step = -(-len(X) // RESOLUTION_ROWS)
+        some = self.encode(X[::step])
+        weight = None if sample_weight is None else sample_weight[::step]
+        self.resolution_ = np.array([_resolution(c, weight) for c in some.T])
+        deviations = [_quartile_deviation(column, weight) for column in some.T]
         self.quartile_deviation_ = np.array(deviations)
         return self
 
@@ -165,9 +168,9 @@ class NormalScores:
     ) -> None:
         seen = ~np.isnan(column)
         weight = np.ones(len(column)) if sample_weight is None else sample_weight
-        values, which, counts = np.unique(
-            column[seen].astype(np.float64), return_inverse=True, return_counts=True
-        )
+        values, which = np.unique(column[seen].astype(np.float64), return_inverse=True)
+        rows = copies(sample_weight, len(column))[seen]
+        counts = np.bincount(which, rows, len(values))
         mass = np.bincount(which, weight[seen], len(values))
         above = np.cumsum(mass) / max(mass.sum(), np.finfo(float).tiny)
         below = above - mass / max(mass.sum(), np.finfo(float).tiny)

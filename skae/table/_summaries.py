@@ -18,9 +18,18 @@ def _range(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, np.fmax.reduce(X, axis=0).astype(np.float64)
 
 
-def _resolution(column: np.ndarray) -> float:
+def copies(weight: np.ndarray | None, n_rows: int) -> np.ndarray:
+    """Return how many rows each row stands for: its weight, where all are whole."""
+    if weight is None or (weight % 1 != 0).any():
+        return np.ones(n_rows)
+    return weight
+
+
+def _resolution(column: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Geometric mean, over the rows, of the distance between neighbouring values."""
-    values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+    seen = ~np.isnan(column)
+    values, which = np.unique(column[seen], return_inverse=True)
+    counts = np.bincount(which, copies(weight, len(column))[seen], len(values))
     if len(values) < 2 or len(values) > counts.sum() / 2:
         return 0.0
     gaps = np.diff(values)
@@ -28,12 +37,13 @@ def _resolution(column: np.ndarray) -> float:
     return float(np.exp(np.average(np.log(around), weights=counts)))
 
 
-def _quartile_deviation(column: np.ndarray) -> float:
+def _quartile_deviation(column: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Return the deviation of a normal column with the same quartiles."""
-    seen = column[~np.isnan(column)]
-    if len(seen) == 0:
+    seen = ~np.isnan(column)
+    if not seen.any():
         return 0.0
-    low, high = np.quantile(seen, [0.25, 0.75])
+    values = np.repeat(column[seen], copies(weight, len(column))[seen].astype(int))
+    low, high = np.quantile(values, [0.25, 0.75])
     return float(high - low) / QUARTILE_RANGE
 
 

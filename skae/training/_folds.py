@@ -11,9 +11,10 @@ from ._rows import Cells, Rows
 
 MOST_JUDGES = 5000
 DEFAULT_FRACTION = 0.1  # of the rows, that judge
-N_FOLDS = 5
-FEWEST_ROWS = 2 * N_FOLDS
-FEW_ROWS = 1_500  # of which a tenth could not judge
+N_FOLDS = {400: 5, 1_500: 3}  # of tables of up to so many rows
+FEWEST_ROWS = 10
+VERY_FEW_ROWS, FEW_ROWS = N_FOLDS
+MOST_CELLS = 250_000  # of which several networks train in twice the time of one
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,13 @@ class Folds(Split):
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(n_rows, generator=generator).numpy()
         fold = np.empty(n_rows, dtype=int)
-        fold[order] = np.arange(n_rows) % N_FOLDS
+        fold[order] = np.arange(n_rows) % N_FOLDS[_size_class(n_rows)]
         return cls(order, order, True, fold)
 
-    def first(self) -> Split:
-        """Return the first fold as a split: what its network has seen, and judges."""
-        is_out = self.fold[self.training] == 0
-        return Split(self.training[~is_out], self.training[is_out], True)
+    @property
+    def of_very_few(self) -> bool:
+        """Whether there are so few rows that they want small steps and more noise."""
+        return len(self.fold) <= VERY_FEW_ROWS
 
     def rows(self, cells: Cells, weight: np.ndarray | None) -> tuple[Rows, Rows]:
         """Weigh all rows for each network: those of its fold have no weight."""
@@ -100,7 +101,8 @@ class Folds(Split):
             for array in (self.training, self.fold)
         )
         mass = np.ones(len(self.fold)) if weight is None else weight
-        of_members = mass * (self.fold != np.arange(N_FOLDS + 1)[:, None])
+        members = np.arange(self.fold.max() + 2)[:, None]  # the last has no fold
+        of_members = mass * (self.fold != members)
         of_members = of_members / of_members.mean(axis=1, keepdims=True)
         weights = torch.from_numpy(of_members).to(cells.device, torch.float32)
         of_judges = torch.from_numpy(mass / mass.mean())
@@ -108,8 +110,12 @@ class Folds(Split):
         return Rows(cells, index, weights), Rows(cells, index, of_judges, fold)
 
 
+def _size_class(n_rows: int) -> int:
+    return VERY_FEW_ROWS if n_rows <= VERY_FEW_ROWS else FEW_ROWS
+
+
 def choose_split(
-    n_rows: int,
+    shape: tuple[int, int],
     n_val: int,
     fraction: float | str | None,
     seed: int,
@@ -117,7 +123,9 @@ def choose_split(
     can_fold: bool,
 ) -> Split:
     """Choose who judges: validation rows, a share of the rows, or folds of few."""
-    if can_fold and not n_val and FEWEST_ROWS <= n_rows <= FEW_ROWS:
+    n_rows, n_columns = shape
+    is_small = FEWEST_ROWS <= n_rows <= FEW_ROWS and n_rows * n_columns <= MOST_CELLS
+    if can_fold and not n_val and is_small:
         return Folds.among(n_rows, seed)
     share = DEFAULT_FRACTION if isinstance(fraction, str) else fraction
     return Split.of(n_rows, n_val, share, seed)
