@@ -18,14 +18,14 @@ from .model._reconstruction import ReconstructionDensity
 from .network._autoencoders import Autoencoder
 from .network._design import Design
 from .network._layers import ModuleFactory
-from .network._losses import LOSSES
+from .network._losses import LOSSES, SquaredError
 from .network._objectives import Reconstruction
 from .table._summaries import mean_and_deviation
 from .training._folds import VERY_FEW_ROWS, Split
 from .training._rows import Rows
 
 DEFAULT_NOISE = 0.2  # of a standard deviation, falling to none
-NOISE_OF_FEW = 0.4  # on tables of few rows, where more of it regularises
+NOISE_OF_FEW = 0.4  # on small tables of numbers, where more of it regularises
 
 
 class AutoencoderTransformer(BaseAutoencoder):
@@ -337,7 +337,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         values = rows.cells.values
         deviation, centre = torch.std_mean(values, dim=0, correction=0)
         few = rows.n_members > 1 and len(rows) <= VERY_FEW_ROWS
-        default = NOISE_OF_FEW if few else DEFAULT_NOISE
+        numbers = isinstance(module.loss, SquaredError)
+        default = NOISE_OF_FEW if few and numbers else DEFAULT_NOISE
         noise = default if self.noise == "auto" else float(self.noise)
         return Reconstruction(
             module,

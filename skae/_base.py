@@ -35,7 +35,7 @@ from .model._holes import code_width, principal_components_of
 from .model._model import Model
 from .network._autoencoders import Autoencoder
 from .network._design import Design, hidden_widths, users_randomness
-from .table._distinct import distinct_rows
+from .table._distinct import distinct_rows, recur
 from .table._frames import TableReader, to_container
 from .table._table import Table
 from .training._folds import Split, choose_split
@@ -105,8 +105,8 @@ class BaseAutoencoder(
             encoded = self._table.encode(rows, weight)
             self._table.check(rows, encoded)
             n_rows = len(encoded) - n_val
-            few = self.validation_fraction == "auto" and self._can_fold()
-            fraction = self.validation_fraction
+            fraction = None if recur(rows, weight) else self.validation_fraction
+            few = fraction == "auto" and self._can_fold()
             shape = n_rows, encoded.matrix.shape[1]
             split = choose_split(shape, n_val, fraction, seeds["split"], can_fold=few)
             with users_randomness(self.encoder, self.decoder, seeds["weights"], device):
@@ -468,7 +468,7 @@ class BaseAutoencoder(
         rows = self._table.realise(matrix, seed)
         rows = np.where(np.isnan(fixed), rows, fixed)
         if missing:
-            rows[self._table.holes_like(matrix)] = np.nan
+            rows[self._table.holes_like(rows, seed)] = np.nan
         return self._as_table(rows)
 
     # ------------------------------------------------------------------- helpers

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.special import stdtrit
-from sklearn.utils import gen_batches
 
 CHUNK_ROWS = 8192  # at a time, of what needs more memory than the table itself
 ONE_SIGMA = 0.8413  # chance that a normal value is below its mean plus one deviation
@@ -29,9 +28,10 @@ def by_chunks(
 ) -> np.ndarray:
     """Apply a function to some rows at a time; the result has the dtype of all."""
     result = np.empty(0)
-    for part in gen_batches(len(rows), n_rows):
+    for start in range(0, len(rows), n_rows):
+        part = slice(start, start + n_rows)
         output = function(rows[part])
-        if part.start == 0:
+        if start == 0:
             result = np.empty((len(rows), *output.shape[1:]), rows.dtype)
         result[part] = output
     return result

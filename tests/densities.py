@@ -6,7 +6,7 @@ import numpy as np
 from models import N_FEATURES, rows_of_table
 
 from skae._schema import KINDS, Block
-from skae.model._evidence import NetworkDensity
+from skae.model._evidence import NetworkBound, NetworkDensity
 from skae.model._model import Model
 from skae.model._pca import principal_components
 from skae.network._design import Design
@@ -42,4 +42,5 @@ def network_density(module, n_points, blocks=NUMBERS, *, linear_path=True):
 
 def bound_of(density, X, seen):
     """Return the ELBO of the seen cells of each row."""
-    return density.bound(X, seen)
+    bound = NetworkBound(density.model, density.n_points)
+    return bound.given(X, seen).log_density

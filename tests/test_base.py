@@ -297,7 +297,7 @@ def test_validation_rows_replace_the_split(estimator):
 
 
 def test_warm_start_goes_on_from_the_last_weights(estimator):
-    estimator.set_params(warm_start=True, max_iter=60).fit(X)
+    estimator.set_params(warm_start=True, max_iter=60, validation_fraction=0.1).fit(X)
     first, encoder = estimator.best_loss_, estimator._table.encoder
     estimator.fit(X)
     assert estimator.start_loss_ == pytest.approx(first, rel=1e-4)

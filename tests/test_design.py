@@ -14,7 +14,7 @@ from torch import nn
 from skae._schema import KINDS, Block, Encoded
 from skae.model._model import Model
 from skae.model._pca import principal_components
-from skae.network._design import Design, hidden_widths
+from skae.network._design import Design, hidden_widths, users_randomness
 from skae.network._layers import linear
 
 CPU = torch.device("cpu")
@@ -139,7 +139,7 @@ def test_what_users_modules_draw_is_repeatable_and_leaves_no_trace(direction):
     found, before = design(**{direction: dropping}), torch.get_rng_state()
     drawn = []
     for seed in (1, 1, 2):
-        with found.users_randomness(seed, CPU):
+        with users_randomness(found.encoder, found.decoder, seed, CPU):
             drawn.append(torch.rand(3))
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
@@ -148,7 +148,7 @@ def test_what_users_modules_draw_is_repeatable_and_leaves_no_trace(direction):
 
 def test_own_networks_leave_the_global_generator_to_the_user():
     before = torch.get_rng_state()
-    with design().users_randomness(1, CPU):
+    with users_randomness(None, None, 1, CPU):
         assert torch.equal(torch.get_rng_state(), before)
         design().network(4, 2, generator(), encodes=True)
     assert torch.equal(torch.get_rng_state(), before)

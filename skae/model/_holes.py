@@ -152,6 +152,7 @@ def _principal_axes(
     variances = np.zeros(n_components)
     exists = lengths > 1e-8 * lengths.max(initial=0)
     variances[:n_kept] = np.where(exists, lengths**2 + ppca.noise_variance, 0)
+    reach = np.full(n_components, np.inf)  # not measured where holes leave it open
     return PrincipalComponents(
-        ppca.mean, components, variances, ppca.noise_variance, scales
+        ppca.mean, components, variances, ppca.noise_variance, scales, reach
     )

@@ -99,14 +99,15 @@ def principal_components(
         noise = variances[n_kept:].mean()
     scales = np.sqrt(np.maximum(column_variances, 0.0))
     found = PrincipalComponents(mean, components, kept, float(noise), scales)
-    return replace(found, reach=_reach(X, found))
+    return replace(found, reach=_reach(X, found, weight > 0))
 
 
-def _reach(X: np.ndarray, found: PrincipalComponents) -> np.ndarray:
+def _reach(X: np.ndarray, found: PrincipalComponents, counts: np.ndarray) -> np.ndarray:
     """Return the largest deviation along each component, in standard deviations."""
     largest = np.zeros(len(found.components))
     for rows in gen_batches(len(X), CHUNK_ROWS):
-        codes = (X[rows] - found.mean) @ found.components.T
+        centred = (X[rows] - found.mean) * counts[rows, None]
+        codes = centred @ found.components.T
         largest = np.maximum(largest, np.abs(codes).max(axis=0))
     return largest / found.code_scales()
 

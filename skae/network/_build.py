@@ -31,12 +31,12 @@ class LinearStart:
     projection : Tensor of shape (n_components, n_columns)
     loadings : Tensor of shape (n_columns, n_components)
     code_scales : Tensor of shape (n_components,)
-    code_limits : Tensor of shape (n_components,)
-        Deviations of the code beyond which the decoder's network sees no difference.
     log_variances : Tensor of shape (n_components,) or None
         Of the code given a row, where the code is a random variable.
     noise_variance : float
         Of each column given the code.
+    code_limits : Tensor of shape (n_components,) or None
+        Deviations of the code beyond which the decoder's network sees no difference.
     """
 
     mean: Tensor
@@ -44,9 +44,9 @@ class LinearStart:
     projection: Tensor
     loadings: Tensor
     code_scales: Tensor
-    code_limits: Tensor
     log_variances: Tensor | None
     noise_variance: float
+    code_limits: Tensor | None = None
 
 
 def build(

@@ -9,6 +9,7 @@ from .._statistics import CHUNK_ROWS
 
 CANONICAL_ROWS = 10_000
 LEADING_COLUMNS = 8
+MOST_COMBINATIONS, OFTEN = 100, 5  # rows of a population, and how often each is drawn
 
 
 def distinct_rows(
@@ -47,6 +48,18 @@ def distinct_rows(
         order = _order_of_rows(X)
         X, mass = X[order], None if mass is None else mass[order]
     return X, mass
+
+
+def recur(rows: np.ndarray, mass: np.ndarray | None) -> bool:
+    """Tell whether distinct rows are a small population that was drawn many times.
+
+    That is so of a few combinations of levels. Such rows will come again, so that they
+    can judge what is learned of them: those that have not been seen are of no use.
+    """
+    if mass is None or len(rows) > MOST_COMBINATIONS or mass.sum() < OFTEN * len(rows):
+        return False
+    widest = max(len(np.unique(column)) for column in rows.T)
+    return widest <= max(len(rows) / 2, 2)
 
 
 def _mass(which: np.ndarray, weight: np.ndarray | None) -> np.ndarray:

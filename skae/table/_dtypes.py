@@ -49,7 +49,7 @@ class ColumnSample:
         else:
             dtype, raw = {"name": str(column.dtype)}, column.to_list()
         gone = [cell for cell in raw if pd.isna(cell)]
-        cells = [None if pd.isna(cell) else cell for cell in raw]
+        cells = [None if pd.isna(cell) else _plain(cell) for cell in raw]
         missing = str(gone[0]) if gone else "None"
         return cls(column.name, library, dtype, cells, missing)
 
@@ -66,12 +66,16 @@ class ColumnSample:
         return series.to_native()
 
 
+def _plain(cell: Any) -> Any:
+    return cell.item() if isinstance(cell, np.generic) else cell
+
+
 def _pandas_dtype(dtype: Any) -> dict[str, Any]:
     if isinstance(dtype, pd.CategoricalDtype):
         categories = dtype.categories
         return {
             "name": "category",
-            "categories": categories.tolist(),
+            "categories": [_plain(level) for level in categories],
             "of": _pandas_dtype(categories.dtype),
             "ordered": bool(dtype.ordered),
         }

@@ -179,12 +179,15 @@ class Table:
         """Keep the holes of rows, with the matrix of the rows as completed."""
         self._patterns = whole.astype(np.float32), self.holes(encoded)
 
-    def holes_like(self, matrix: np.ndarray) -> np.ndarray:
+    def holes_like(self, rows: np.ndarray, seed: int) -> np.ndarray:
         """Return the holes of the remembered rows that drawn ones are nearest to."""
         if self._patterns is None:
-            return np.zeros((len(matrix), len(self.names)), dtype=bool)
-        rows, holes = self._patterns
-        return holes[pairwise_distances_argmin(matrix.astype(np.float32), rows)]
+            return np.zeros(rows.shape, dtype=bool)
+        whole, holes = self._patterns
+        # Both with the margins of the table: else rows of many holes, which are drawn,
+        # are nearer to what is drawn than rows with the table's own spikes.
+        donors = self.encode(self.realise(whole.astype(np.float64), seed)).matrix
+        return holes[pairwise_distances_argmin(self.encode(rows).matrix, donors)]
 
     def by_column(self, cells: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Put a value per seen cell into the table's columns, NaN where one is missing.
