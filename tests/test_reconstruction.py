@@ -365,9 +365,6 @@ def test_the_partner_of_a_column_that_the_code_cannot_hold_follows_it(parameters
     assert np.corrcoef(drawn[:, 5], X[:, 5])[0, 1] > 0.7
 
 
-@pytest.mark.xfail(
-    reason="correlations shrink in each part by its own few rows, not by all"
-)
 @PARAMETERS
 def test_a_pair_is_drawn_about_as_correlated_as_it_is(parameters):
     est = AutoencoderTransformer(1, **parameters).fit(pairs())

@@ -59,13 +59,16 @@ class GivenCodes:
         `memberships` are of the rows, times their weights.
         """
         regressors = np.c_[np.ones(len(codes)), codes]
-        slopes, factors = [], []
+        slopes, noises = [], []
         for weight in memberships.T:
             root = np.sqrt(weight)[:, None]
             slope = np.linalg.lstsq(root * regressors, root * numbers)[0]
             slopes.append(slope)
-            noise = root * (numbers - regressors @ slope)
-            factors.append(_factor(noise, weight.sum()))
+            noises.append(root * (numbers - regressors @ slope))
+        totals = memberships.sum(axis=0)
+        usual = _correlations(np.concatenate(noises), totals.sum())
+        pairs = zip(noises, totals, strict=True)
+        factors = [_factor(noise, total, usual) for noise, total in pairs]
         return cls(mixture, np.stack(slopes), np.stack(factors))
 
     def joint(self, chances: np.ndarray, levels: LevelColumns) -> Mixture:
@@ -106,18 +109,40 @@ class GivenCodes:
         return self.factors[:, :, None] ** 2 * np.eye(self.factors.shape[1])
 
 
-def _factor(noise: np.ndarray, total: float) -> np.ndarray:
-    """Return what turns standard normal draws into draws like weighted rows.
+def _correlations(noise: np.ndarray, total: float) -> np.ndarray | None:
+    """Return the correlations of all residuals, smaller where there are few rows.
 
-    The correlations shrink where there are few rows for so many columns.
+    None where there are more columns than could have any.
+    """
+    n_features = noise.shape[1]
+    if n_features > WIDEST:
+        return None
+    covariance = noise.T @ noise / max(total, 1.0)
+    deviations = np.sqrt(covariance.diagonal() + TINY)
+    known = total / (n_features + total)
+    correlations = known * covariance / np.outer(deviations, deviations)
+    np.fill_diagonal(correlations, 1.0)
+    return correlations
+
+
+def _factor(
+    noise: np.ndarray, total: float, correlations: np.ndarray | None
+) -> np.ndarray:
+    """Return what turns standard normal draws into draws like weighted rows of a part.
+
+    Where the part has few rows for so many columns, its correlations are drawn towards
+    those of all parts.
     """
     total, n_features = max(total, 1.0), noise.shape[1]
-    variances = (noise**2).sum(axis=0) / total
-    if n_features > WIDEST:
-        return np.sqrt(variances + TINY)
-    shrinkage = n_features / (n_features + total)
-    covariance = (1 - shrinkage) * noise.T @ noise / total
-    np.fill_diagonal(covariance, variances + TINY + 1e-9 * variances.max(initial=0.0))
+    variances = (noise**2).sum(axis=0) / total + TINY
+    deviations = np.sqrt(variances)
+    if correlations is None:
+        return deviations
+    usual = correlations * np.outer(deviations, deviations)
+    known = total / (n_features + total)
+    covariance = known * noise.T @ noise / total + (1 - known) * usual
+    slack = TINY + 1e-9 * variances.max(initial=0.0)
+    np.fill_diagonal(covariance, variances + slack)
     return linalg.cholesky(covariance, lower=True)
 
 
