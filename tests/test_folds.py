@@ -9,11 +9,11 @@ from columns import weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import draws
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from torch.testing import assert_close
 
 from skae.network._cells import Cells
-from skae.training._folds import Split
+from skae.training._folds import Folds, Split, choose_split
 
 
 @given(
@@ -96,3 +96,60 @@ def test_weights_are_left_as_they_were():
     weight.flags.writeable = False
     Split.of(40, 0, 0.3, 0).rows(torch.zeros(40, 1), weight)
     assert_array_equal(weight, weights())
+
+
+# --------------------------------------------------------------------------- folds
+
+
+@pytest.mark.parametrize(("n_rows", "n_folds"), [(10, 5), (400, 5), (401, 3)])
+def test_folds_are_of_nearly_equal_size_and_hold_each_row_once(n_rows, n_folds):
+    folds = Folds.among(n_rows, 0)
+    sizes = np.bincount(folds.fold)
+    assert len(sizes) == n_folds
+    assert sizes.max() - sizes.min() <= 1
+    assert sorted(folds.training) == sorted(folds.judging) == list(range(n_rows))
+
+
+def test_a_network_gives_no_weight_to_the_rows_that_it_judges():
+    folds = Folds.among(23, 1)
+    weight = np.random.default_rng(0).uniform(0.5, 2, 23)
+    rows, judges = folds.rows(torch.zeros(23, 2), weight)
+    assert rows.weight.shape == (6, 23)
+    assert rows.n_members == 6
+    assert_allclose(rows.weight.mean(dim=1), np.ones(6), rtol=1e-6)
+    for member in range(5):
+        own = folds.fold == member
+        assert (rows.weight[member][own] == 0).all()
+        ratio = rows.weight[member][~own].numpy() / weight[~own]
+        assert_allclose(ratio, ratio[0], rtol=1e-6)
+    assert (rows.weight[5] > 0).all()
+    assert_array_equal(judges.member, folds.fold)
+
+
+def test_a_row_is_judged_by_the_network_of_its_fold():
+    folds = Folds.among(20, 0)
+    _, judges = folds.rows(torch.arange(20.0)[:, None], None)
+
+    def loss(cells):
+        return cells[:, 0] + 100 * torch.arange(6.0)[:, None]
+
+    expected = judges.index + 100 * torch.from_numpy(folds.fold)[judges.index]
+    assert_allclose(judges.evaluate(loss), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_val", "can_fold", "folds"),
+    [
+        ((300, 10), 0, True, True),
+        ((300, 10), 0, False, False),
+        ((300, 10), 5, True, False),
+        ((9, 10), 0, True, False),
+        ((1_501, 10), 0, True, False),
+        ((1_000, 300), 0, True, False),
+    ],
+)
+def test_folds_are_for_small_tables(shape, n_val, can_fold, folds):
+    split = choose_split(shape, n_val, "auto", 0, can_fold=can_fold)
+    assert isinstance(split, Folds) == folds
+    if not folds and not n_val:
+        assert len(split.judging) == max(round(0.1 * shape[0]), 1)

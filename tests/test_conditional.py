@@ -1,0 +1,42 @@
+"""Rows around given cells come from the density, or are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from skae.model._conditional import draw_given
+from skae.model._level_columns import LevelColumns
+from skae.model._mixture import Mixture
+
+CORRELATED = Mixture(
+    np.ones(1),
+    np.zeros((1, 2)),
+    np.array([[[1.0, 0.9], [0.9, 1.0]]]),
+    np.empty((1, 0)),
+    LevelColumns(),
+)
+
+
+def rows_at(value: float) -> np.ndarray:
+    X, seen = np.array([[value, np.nan]]), np.array([[True, False]])
+    return draw_given(CORRELATED, X, seen, 4_000, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("value", [-1.5, 0.0, 2.0])
+def test_draws_keep_the_given_cell_and_follow_the_conditional(value):
+    rows = rows_at(value)
+    assert (rows[:, 0] == value).all()
+    assert rows[:, 1].mean() == pytest.approx(0.9 * value, abs=0.03)
+    assert rows[:, 1].std() == pytest.approx(np.sqrt(1 - 0.81), abs=0.02)
+
+
+def test_values_that_are_too_rare_are_refused_with_how_rare_they_are():
+    with pytest.raises(ValueError, match=r"too rare together: they are 10\^\d+ times"):
+        rows_at(12.0)
+
+
+def test_nothing_given_is_a_sample():
+    X, seen = np.full((1, 2), np.nan), np.zeros((1, 2), dtype=bool)
+    rows = draw_given(CORRELATED, X, seen, 4_000, np.random.default_rng(0))
+    np.testing.assert_allclose(np.cov(rows.T), CORRELATED.covariances[0], atol=0.08)
