@@ -171,12 +171,18 @@ class AutoencoderTransformer(BaseAutoencoder):
     divided by one number so that their variances add up to one: a column of fifty
     levels weighs as much as a number, in the start, in the loss and in the score.
     Levels beyond the 30 most frequent of a column, and those of fewer than three rows,
-    share an indicator. A level that `fit` did not see counts as missing.
+    share an indicator. A level that `fit` did not see counts as missing. A row given
+    several times counts as one of that weight: copies do not judge their twins.
 
     NaN, None and NA are missing cells. The linear start is then the maximum of the
     likelihood of the seen cells; the encoder gets what the linear model expects in a
     hole, and is told of the hole where its column had some in the fit; the loss and the
     scores count seen cells alone.
+
+    `sample` and `impute` answer from one density: a mixture of Gaussians on the codes,
+    whose decoded rows get residuals that are Gaussian given the code, with their
+    correlations. What the code cannot hold is therefore still drawn, and filled, by the
+    columns that tell of it.
 
     Training is in single precision; `transform` and the rest compute in the precision
     of their input. Nothing reads or writes a global random state.

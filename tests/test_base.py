@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy import sparse
+from scipy.special import logsumexp
 from settings import UsersNetwork, curved_table
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
@@ -40,6 +41,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderTransformer, VAETransformer
 from skae._torch import available_devices
+from skae.table._matrix import TableEncoder
 
 X = curved_table()
 NAMES = ["length", "width", "area", "tilt", "wave"]
@@ -1380,3 +1382,99 @@ def test_any_mixed_table_goes_through_and_back(n_rows, kinds, holes, seed):
         ):
             assert rows.schema == frame.schema
             assert sum(rows.null_count().row(0)) == 0
+
+
+# ------------------------------------------------------------------- one encoding
+
+
+@pytest.fixture
+def encoded_rows(monkeypatch):
+    """Count the rows that are encoded."""
+    counts = []
+    encode = TableEncoder.encode
+
+    def counted(self, rows, *args):
+        counts.append(len(rows))
+        return encode(self, rows, *args)
+
+    monkeypatch.setattr(TableEncoder, "encode", counted)
+    return counts
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_rows_are_encoded_once_in_fit_and_once_in_every_verb(
+    quick, encoded_rows, share
+):
+    frame = mixed_frame(holes=share)
+    quick.fit(frame)
+    assert sum(encoded_rows) == len(frame.drop_duplicates())
+    verbs = [quick.transform, quick.score_samples, quick.score]
+    verbs.append(quick.reconstruction_error)
+    if isinstance(quick, VAETransformer):
+        verbs += [quick.elbo, quick.log_evidence, quick.posterior]
+    for verb in verbs:
+        encoded_rows.clear()
+        verb(frame)
+        assert sum(encoded_rows) == len(frame), verb
+    encoded_rows.clear()
+    quick.impute(frame)
+    assert sum(encoded_rows) == frame.isna().any(axis=1).sum()
+    encoded_rows.clear()
+    quick.sample(50, random_state=0)
+    assert sum(encoded_rows) == 0
+    quick.sample(50, random_state=0, given={"big": True})
+    assert sum(encoded_rows) == 1
+
+
+# --------------------------------------------------------------------- one answer
+
+
+def correlated_pairs(n_rows, seed):
+    """Three independent pairs of correlation 0.9, which a code of two cannot hold."""
+    rng = np.random.default_rng(seed)
+    factor = np.linalg.cholesky([[1, 0.9], [0.9, 1]])
+    pairs = [rng.normal(size=(n_rows, 2)) @ factor.T for _ in range(3)]
+    return np.concatenate(pairs, axis=1)
+
+
+@pytest.fixture(scope="module", params=CLASSES, ids=lambda cls: cls.__name__)
+def of_pairs(request):
+    return request.param(2, random_state=0).fit(correlated_pairs(2_000, 0))
+
+
+def test_a_partner_is_drawn_filled_and_sampled_by_one_correlation(of_pairs):
+    given = of_pairs.sample(4_000, random_state=0, given={4: 1.5})
+    assert (given[:, 4] == 1.5).all()
+    assert given[:, 5].mean() == pytest.approx(1.35, abs=0.1)
+    drawn = of_pairs.sample(8_000, random_state=1)
+    for one in (0, 2, 4):
+        slope = np.polyfit(drawn[:, one], drawn[:, one + 1], 1)[0]
+        assert slope == pytest.approx(0.9, abs=0.05)
+    truth = correlated_pairs(600, 1)
+    hidden = np.arange(6) == (np.arange(600) % 6)[:, None]
+    filled = of_pairs.impute(np.where(hidden, np.nan, truth))
+    errors, deviations = (filled - truth)[hidden], truth[hidden]
+    assert 1 - np.square(errors).sum() / np.square(deviations).sum() > 0.75
+
+
+def test_a_row_with_a_hole_scores_the_mean_over_its_completions():
+    vae = VAETransformer(2, random_state=0).fit(correlated_pairs(2_000, 0))
+    grid = np.linspace(-6, 6, 1_201)
+    for row in correlated_pairs(3, 1):
+        holed, whole = row.copy(), np.tile(row, (len(grid), 1))
+        holed[5], whole[:, 5] = np.nan, grid
+        step = np.log(grid[1] - grid[0])
+        expected = logsumexp(vae.score_samples(whole)) + step
+        assert vae.score_samples(holed[None])[0] == pytest.approx(expected, abs=0.05)
+
+
+# -------------------------------------------------------------------------- copies
+
+
+@pytest.mark.parametrize("copies", [2, 10])
+def test_copies_of_every_row_change_no_fit(quick, copies):
+    once = clone(quick).fit(X)
+    again = clone(quick).fit(np.repeat(X, copies, axis=0))
+    weighted = clone(quick).fit(X, sample_weight=np.full(len(X), copies))
+    for other in (again, weighted):
+        np.testing.assert_array_equal(other.transform(X), once.transform(X))
