@@ -20,7 +20,7 @@ from ._mixture import Mixture
 from ._model import Model
 
 CODE_PARTS = 30  # of the mixture that codes are drawn from
-ROWS_PER_PART = 10  # for each component of the code
+ROWS_PER_PART = 20  # for each component of the code, or number of a row
 WIDEST = 200  # columns whose residuals are drawn with their correlations
 LEARNED_ROWS = 5_000
 COMPLETING_PARTS = 5  # of a mixture that draws the holes of a table
@@ -91,6 +91,7 @@ class GivenCodes:
         means = self.codes.means
         numbers = self.slopes[:, 0] + (means[:, None] @ slopes)[:, 0]
         means = np.concatenate([means, numbers], axis=1)
+        covariances = _positive(covariances)
         return Mixture(self.codes.weights, means, covariances, chances, levels)
 
     @property
@@ -146,6 +147,25 @@ def _factor(
     return linalg.cholesky(covariance, lower=True)
 
 
+def _positive(covariances: np.ndarray) -> np.ndarray:
+    """Add to the variances what rounding has left them short of, if anything.
+
+    Numbers that the code tells exactly have no variance of their own.
+    """
+    every = np.arange(covariances.shape[1])
+    for slack in SLACKS:
+        raised = covariances.copy()
+        raised[:, every, every] *= 1 + slack
+        try:
+            np.linalg.cholesky(raised)
+            np.linalg.cholesky(raised[:, ::-1, ::-1])
+        except np.linalg.LinAlgError:
+            continue
+        break
+    return raised
+
+
+SLACKS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)  # of a variance
 TINY = 1e-12  # variance in scaled units that keeps exact reconstructions a density
 
 
@@ -284,7 +304,7 @@ def _completed(encoded: Encoded, model: Model, seed: int) -> np.ndarray:
         X,
         seen,
         encoded.relative_weight,
-        COMPLETING_PARTS,
+        int(np.clip(len(X) // (ROWS_PER_PART * X.shape[1]), 1, COMPLETING_PARTS)),
         kind="full" if X.shape[1] <= WIDEST else "diag",
         levels=level_columns(model.design.blocks),
         seed=seed,
