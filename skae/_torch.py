@@ -74,12 +74,6 @@ def make_generator(seed: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
-def numpy_generator(generator: torch.Generator) -> np.random.Generator:
-    """Seed a generator of numpy's by the next draw of one of torch's."""
-    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
-    return np.random.default_rng(int(seed))
-
-
 @contextmanager
 def seeded_globally(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generators inside the block and restore them after it.

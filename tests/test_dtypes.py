@@ -227,7 +227,7 @@ def test_loading_imports_no_library_of_the_table(column):
         "import pickle, sys\n"
         f"sys.modules[{library!r}] = None\n"
         "sample = pickle.loads(sys.stdin.buffer.read())\n"
-        "print(sample.library, sample.cells)"
+        "print(sample.backend, sample.cells)"
     )
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", code],

@@ -53,8 +53,6 @@ def test_chosen_rows_come_in_their_order():
     rows = Rows(matrix, torch.tensor([4, 1, 5]))
     assert len(rows) == 3
     assert torch.equal(rows.values(), matrix[[4, 1, 5]])
-    assert torch.equal(rows.first(2), matrix[[4, 1]])
-    assert torch.equal(rows.first(9), matrix[[4, 1, 5]])
 
 
 def cells_with_holes(n_rows=10):
@@ -66,11 +64,11 @@ def test_rows_of_cells_carry_what_is_known_of_their_holes():
     cells, index = cells_with_holes(), torch.tensor([4, 1, 4, 9, 0])
     rows = Rows(cells, index)
     assert len(Rows.all_of(cells)) == 10
-    for found, expected in ((rows.values(), index), (rows.first(2), index[:2])):
-        assert torch.equal(found.values, cells.values[expected])
-        assert torch.equal(found.seen, cells.seen[expected])
-        assert torch.equal(found.log_density, cells.log_density[expected])
-        assert found.log_variances is None
+    found = rows.values()
+    assert torch.equal(found.values, cells.values[index])
+    assert torch.equal(found.seen, cells.seen[index])
+    assert torch.equal(found.log_density, cells.log_density[index])
+    assert found.log_variances is None
 
 
 def test_batches_of_cells_hold_every_row_once_with_its_holes():

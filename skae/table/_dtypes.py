@@ -21,7 +21,7 @@ class ColumnSample:
     Attributes
     ----------
     name : object
-    library : str
+    backend : str
         "pandas", "polars", "pyarrow" or another that narwhals knows.
     dtype : dict of str to object
         What the library calls it, and what a name does not say.
@@ -32,7 +32,7 @@ class ColumnSample:
     """
 
     name: Any
-    library: str
+    backend: str
     dtype: dict[str, Any]
     cells: list[Any] = field(default_factory=list)
     missing: str = "None"
@@ -55,13 +55,13 @@ class ColumnSample:
 
     def series(self) -> Any:
         """Make the column again, in its library."""
-        make = {"pandas": _pandas_series, "polars": _polars_series}.get(self.library)
-        if self.library == "pyarrow":
+        make = {"pandas": _pandas_series, "polars": _polars_series}.get(self.backend)
+        if self.backend == "pyarrow":
             return _arrow_array(self)
         if make is not None:
             return make(self)
         dtype = getattr(nw, self.dtype["name"], None)
-        backend: Any = self.library
+        backend: Any = self.backend
         series = nw.new_series("x", self.cells, dtype, backend=backend)
         return series.to_native()
 

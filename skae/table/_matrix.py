@@ -209,13 +209,6 @@ class TableEncoder:
             total += level.log_chance(X[:, feature], level.share)
         return total
 
-    def log_frequency(self, X: np.ndarray) -> np.ndarray:
-        """Log-chance of each row's levels, were its columns independent, in nats."""
-        total = np.zeros(len(X))
-        for feature, level in self.levels_.items():
-            total += level.log_chance(X[:, feature], level.frequency)
-        return total
-
     def columns_of(self, features: np.ndarray) -> np.ndarray:
         """Repeat values per feature, in the order of the blocks, for each column."""
         return np.repeat(features, self.widths, axis=-1)

@@ -129,10 +129,6 @@ class Table:
         """Return the rows of numbers and level codes that the matrix stands for."""
         return self.encoder.decode(matrix)
 
-    def decode_within(self, matrix: np.ndarray) -> np.ndarray:
-        """Do the same, with numbers in the range of the fit."""
-        return self.encoder.within_range(self.encoder.decode(matrix), whole=False)
-
     def expected(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
         """Return the mean of each number and the likeliest level of the others."""
         rows = self.encoder.expected(mean, variance)

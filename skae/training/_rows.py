@@ -51,10 +51,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.index)
 
-    def first(self, n_rows: int) -> Cells:
-        """Return the values of up to `n_rows` rows."""
-        return self.cells.index_select(0, self.index[:n_rows])
-
     def spread(self, n_rows: int) -> tuple[Cells, Tensor]:
         """Return up to `n_rows` of the table's rows, evenly spaced, and their weights.
 
