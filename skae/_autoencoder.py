@@ -271,8 +271,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         self.n_iter_no_change = n_iter_no_change
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
-        self.encoder = encoder
-        self.decoder = decoder
+        self.encoder, self.decoder = encoder, decoder
         self.warm_start = warm_start
         self.random_state = random_state
         self.device = device

@@ -28,9 +28,10 @@ from ._progress import Progress
 from ._schema import Encoded, Kind
 from ._state import VERSION, all_or_nothing, loaded, saved
 from ._statistics import by_chunks
+from ._table_density import TableDensity
 from ._torch import derive_seeds, resolve_device
 from ._validation import FLOATS, PARAMETERS, check_count, read_rows, read_weight
-from .model._conditional import Density, draw_given
+from .model._conditional import Density
 from .model._holes import code_width, principal_components_of
 from .model._model import Model
 from .network._autoencoders import Autoencoder
@@ -391,27 +392,14 @@ class BaseAutoencoder(
            Wiley.
         """
         check_is_fitted(self)
-        density = self._density_at(n_importance_samples)
-        if n_draws is not None:
-            check_count("n_draws", n_draws)
-            self._table.match_margins(self._density.sample, self._summary_seed)
-        rows = self._read(X)
-        holed = np.isnan(rows).any(axis=1)
+        told = self._told(n_importance_samples)
         seed = derive_seeds(random_state, "impute")["impute"]
-        generator = np.random.default_rng(seed)
-
-        def complete(_: np.ndarray, encoded: Encoded) -> np.ndarray:
-            known = density.given(encoded.matrix, encoded.cells_seen)
-            if n_draws is None:
-                return self._table.expected(*known.moments())[:, None]
-            drawn = known.draws(n_draws, generator)
-            return np.stack([self._table.realise(d, seed) for d in drawn], axis=1)
-
-        completed = np.empty((0, n_draws or 1, rows.shape[1]))
-        if holed.any():
-            completed = self._of_rows(rows[holed], complete)
-        tables = [self._table.fill(X, holed, c) for c in completed.swapaxes(0, 1)]
-        return tables[0] if n_draws is None else tables
+        rows = self._read(X)
+        if n_draws is None:
+            return self._table.fill(X, told.completed(rows))
+        check_count("n_draws", n_draws)
+        drawn = told.completions(rows, n_draws, seed)
+        return [self._table.fill(X, completed) for completed in drawn]
 
     def sample(
         self,
@@ -456,27 +444,19 @@ class BaseAutoencoder(
         check_is_fitted(self)
         check_count("n_samples", n_samples)
         seed = derive_seeds(random_state, "sample")["sample"]
-        generator = np.random.default_rng(seed)
-        self._table.match_margins(self._density.sample, self._summary_seed)
-        fixed = self._table.given(given or {})
-        if given:
-            of = self._table.encode(fixed)
-            density, cells = self._density, (of.matrix, of.cells_seen)
-            matrix = draw_given(density, *cells, n_samples, generator)
-        else:
-            matrix = self._density.sample(n_samples, generator)
-        rows = self._table.realise(matrix, seed)
-        rows = np.where(np.isnan(fixed), rows, fixed)
-        if missing:
-            rows[self._table.holes_like(rows, seed)] = np.nan
+        told = self._told()
+        rows = told.sample(n_samples, seed, given or {}, missing=missing)
         return self._as_table(rows)
 
     # ------------------------------------------------------------------- helpers
 
-    def _density_at(self, n_importance_samples: int) -> Density:
-        check_is_fitted(self)
-        check_count("n_importance_samples", n_importance_samples)
-        return self._density.at(n_importance_samples)
+    def _told(
+        self, n_points: int = 100, density: Density | None = None
+    ) -> TableDensity:
+        """Return a density, or that of rows, in the units of the table."""
+        check_count("n_importance_samples", n_points)
+        density = (density or self._density).at(n_points)
+        return TableDensity(self._table, density, n_points, self._summary_seed)
 
     def _of_rows(
         self, rows: np.ndarray, function: Callable[[np.ndarray, Encoded], np.ndarray]

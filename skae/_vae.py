@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import BaseAutoencoder
 from ._descent import SUMMARY_ROWS
 from ._schema import KINDS, Encoded, Kind
-from ._validation import PARAMETERS, check_count
+from ._validation import PARAMETERS
 from .model._conditional import Density
 from .model._evidence import NetworkBound, NetworkDensity
 from .model._network_stack import density_of_networks
@@ -326,11 +326,8 @@ class VAETransformer(BaseAutoencoder):
         self.likelihood = likelihood
         self.categorical_features = categorical_features
         self.scaling = scaling
-        self.beta = beta
-        self.kl_warmup = kl_warmup
-        self.free_bits = free_bits
-        self.prior = prior
-        self.n_prior_components = n_prior_components
+        self.beta, self.kl_warmup, self.free_bits = beta, kl_warmup, free_bits
+        self.prior, self.n_prior_components = prior, n_prior_components
         self.density = density
         self.n_particles = n_particles
         self.solver = solver
@@ -342,8 +339,7 @@ class VAETransformer(BaseAutoencoder):
         self.n_iter_no_change = n_iter_no_change
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
-        self.encoder = encoder
-        self.decoder = decoder
+        self.encoder, self.decoder = encoder, decoder
         self.warm_start = warm_start
         self.random_state = random_state
         self.device = device
@@ -376,7 +372,7 @@ class VAETransformer(BaseAutoencoder):
            autoencoders. ICLR.
         """
         check_is_fitted(self)
-        return self._log_densities(X, self._density, n_importance_samples)
+        return self._told(n_importance_samples).log_density(self._read(X))
 
     def log_evidence(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
         """Estimate the log-likelihood of each row by the networks alone, in nats.
@@ -396,8 +392,8 @@ class VAETransformer(BaseAutoencoder):
             Of the seen cells, in the units of the table.
         """
         check_is_fitted(self)
-        networks = NetworkDensity(self._model)
-        return self._log_densities(X, networks, n_importance_samples)
+        told = self._told(n_importance_samples, NetworkDensity(self._model))
+        return told.log_density(self._read(X))
 
     def elbo(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
         """Compute the evidence lower bound of each row by the networks, in nats.
@@ -418,8 +414,8 @@ class VAETransformer(BaseAutoencoder):
             For the seen cells, in the units of the table.
         """
         check_is_fitted(self)
-        bounds = NetworkBound(self._model)
-        return self._log_densities(X, bounds, n_importance_samples)
+        told = self._told(n_importance_samples, NetworkBound(self._model))
+        return told.log_density(self._read(X))
 
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Compute the Gaussian over codes that the encoder gives each row.
@@ -458,17 +454,6 @@ class VAETransformer(BaseAutoencoder):
             Mean of :meth:`score_samples`.
         """
         return float(self.score_samples(X).mean(dtype=np.float64))
-
-    def _log_densities(self, X: Any, density: Density, n_points: int) -> np.ndarray:
-        """Compute a log-density of rows, in the units of the table."""
-        check_count("n_importance_samples", n_points)
-        density = density.at(n_points)
-
-        def of_table(rows: np.ndarray, encoded: Encoded) -> np.ndarray:
-            known = density.given(encoded.matrix, encoded.cells_seen)
-            return known.log_density + self._table.log_jacobian(rows)
-
-        return self._of_rows(self._read(X), of_table)
 
     def _kinds(self) -> tuple[Kind, dict[int | str, Kind]]:
         if isinstance(self.likelihood, str):

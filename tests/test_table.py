@@ -289,9 +289,8 @@ def test_a_pickled_table_is_matched_anew_to_the_same_rows():
 
 def test_missing_cells_of_some_rows_are_filled():
     table, rows, holed = fitted("holes")
-    missing = np.isnan(rows).any(axis=1)
     whole = np.where(np.isnan(rows), [2, 4.5, 0, 3, 0.25], rows)
-    filled = table.fill(holed, missing, whole[missing])
+    filled = table.fill(holed, whole)
     assert not filled.isna().any(axis=None)
     hole = holed.isna()
     assert (filled["kind"][hole["kind"]] == "c").all()
@@ -301,12 +300,7 @@ def test_missing_cells_of_some_rows_are_filled():
 
 def test_cells_that_stay_missing_stay_so():
     table, rows, holed = fitted("holes")
-    missing = np.isnan(rows).any(axis=1)
-    filled = table.fill(holed, missing, rows[missing])
-    pd.testing.assert_frame_equal(filled, holed)
-    nothing = np.zeros(len(rows), dtype=bool)
-    filled = table.fill(holed, nothing, np.empty((0, 5)))
-    pd.testing.assert_frame_equal(filled, holed)
+    pd.testing.assert_frame_equal(table.fill(holed, rows), holed)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -315,7 +309,7 @@ def test_arrays_are_filled_in_their_dtype(dtype):
     holed = rows.astype(dtype)
     holed[::7, 1] = np.nan
     missing = np.isnan(holed).any(axis=1)
-    filled = table.fill(holed, missing, np.full((missing.sum(), 4), 9.0))
+    filled = table.fill(holed, np.full(holed.shape, 9.0))
     assert filled.dtype == dtype
     assert_array_equal(filled[missing, 1], 9)
     assert_array_equal(filled[~np.isnan(holed)], holed[~np.isnan(holed)])

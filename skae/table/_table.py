@@ -194,8 +194,6 @@ class Table:
         result[:, self.encoder.order_] += cells
         return result
 
-    def fill(self, X: Any, holed: np.ndarray, rows: np.ndarray) -> Any:
-        """Return `X` with the missing cells of some rows taken from completed ones."""
-        whole = np.full((len(holed), len(self.names)), np.nan)
-        whole[holed] = rows
-        return self.frames.fill(X, whole)
+    def fill(self, X: Any, rows: np.ndarray) -> Any:
+        """Return `X` with its missing cells, and nothing else, taken from rows."""
+        return self.frames.fill(X, rows)
