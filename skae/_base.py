@@ -354,6 +354,7 @@ class BaseAutoencoder(
         self,
         X: Any,
         *,
+        strategy: str = "mean",
         n_draws: int | None = None,
         n_importance_samples: int = 100,
         random_state: Any = None,
@@ -369,6 +370,9 @@ class BaseAutoencoder(
         ----------
         X : array-like of shape (n_samples, n_features)
             The table, with the columns of the fit; NaN, None and NA are missing.
+        strategy : {"mean", "median"}, default="mean"
+            What a missing number becomes: the mean of what would be drawn, which has
+            the least squared error, or the median, a value that the column has.
         n_draws : int, default=None
             Number of tables to draw for multiple imputation [2]_: each has its missing
             cells drawn at random, so that they vary as much as they are uncertain.
@@ -396,7 +400,7 @@ class BaseAutoencoder(
         seed = derive_seeds(random_state, "impute")["impute"]
         rows = self._read(X)
         if n_draws is None:
-            return self._table.fill(X, told.completed(rows))
+            return self._table.fill(X, told.completed(rows, strategy))
         check_count("n_draws", n_draws)
         drawn = told.completions(rows, n_draws, seed)
         return [self._table.fill(X, completed) for completed in drawn]

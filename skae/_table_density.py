@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr
 
 from ._schema import Encoded
 from ._statistics import by_chunks
 from .model._conditional import Conditional, Density, draw_given
 from .table._table import Table
 
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+QUADRATURE = NODES, WEIGHTS / WEIGHTS.sum()
+HALVINGS = 20  # of a deviation, to find a median
+TINY = np.finfo(float).tiny
 MOST_ROWS = 1_024  # at a time
 MOST_NUMBERS = 4_000_000  # of these rows, at all points, in memory
 
@@ -45,17 +50,48 @@ class TableDensity:
 
         return self._by_chunks(of_chunk, rows)
 
-    def completed(self, rows: np.ndarray) -> np.ndarray:
-        """Return rows with their missing cells as expected."""
+    def completed(self, rows: np.ndarray, strategy: str) -> np.ndarray:
+        """Return rows with their missing cells as expected.
+
+        Numbers as the mean or the median of what would be drawn, levels as likeliest.
+        """
+        self.table.match_margins(self.density.sample, self.margins_seed)
+        of_numbers = {"mean": self._means, "median": self._medians}[strategy]
 
         def of_chunk(some: np.ndarray) -> np.ndarray:
-            known = self._given(self.table.encode(some))
-            return self.table.expected(*known.moments())
+            return of_numbers(self._given(self.table.encode(some)))
 
         whole, holed = rows.copy(), np.isnan(rows).any(axis=1)
         if holed.any():
             whole[holed] = self._by_chunks(of_chunk, rows[holed])
         return whole
+
+    def _means(self, known: Conditional) -> np.ndarray:
+        """Return the mean of each number, by Gauss-Hermite quadrature in each part."""
+        like = self.table.likeliest(known.moments()[0])
+        means = np.zeros(like.shape)
+        for part in known.parts():
+            deviation = np.sqrt(part.variance)
+            for node, weight in zip(*QUADRATURE, strict=True):
+                at_node = part.mean + node * deviation
+                drawn = self.table.with_numbers(at_node, like, whole=False)
+                means += weight * part.chance[:, None] * drawn
+        return self.table.with_levels(means, like)
+
+    def _medians(self, known: Conditional) -> np.ndarray:
+        """Return the median of each number, which is within a deviation of its mean."""
+        mean, variance = known.moments()
+        deviation, parts = np.sqrt(variance), list(known.parts())
+        low, high = mean - deviation, mean + deviation
+        for _ in range(HALVINGS):
+            middle, below = (low + high) / 2, np.zeros(mean.shape)
+            for part in parts:
+                spread = np.sqrt(part.variance) + TINY
+                chances = ndtr((middle - part.mean) / spread)
+                below += part.chance[:, None] * chances
+            low = np.where(below < 0.5, middle, low)
+            high = np.where(below < 0.5, high, middle)
+        return self.table.with_numbers(high, self.table.likeliest(mean), whole=True)
 
     def completions(self, rows: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
         """Draw the missing cells of rows, of shape (n_draws, n_rows, n_features)."""

@@ -29,10 +29,20 @@ def scores_of(n_columns=1, n_draws=N_DRAWS, seed=1):
     return np.random.default_rng(seed).normal(size=(n_draws, n_columns))
 
 
+def no_levels(rows):
+    return np.empty((len(rows), 0))
+
+
+def learned(numbers, scores, drawn, weight=None):
+    margins = Margins(numbers, no_levels(numbers), weight)
+    return margins.matching(scores, drawn, no_levels(drawn))
+
+
 def matched(numbers, scores, drawn=None, weight=None):
     """Bring draws, far off as they are given, to the margins of a table."""
     drawn = 1e3 + scores if drawn is None else drawn
-    return Margins(numbers, weight).matching(scores, drawn).move(scores, drawn)
+    matching = learned(numbers, scores, drawn, weight)
+    return matching.move(scores, drawn, no_levels(drawn))
 
 
 def distance(values, wanted, weight=None):
@@ -66,10 +76,10 @@ def test_matched_draws_have_the_quantiles_of_the_table(make):
 def test_draws_of_another_time_are_moved_by_the_same_ranks(make):
     """What is learned from some draws serves others of the same model."""
     column, first, later = column_of(make), scores_of(), scores_of(seed=2)
-    matching = Margins(column[:, None], None).matching(first, 1e3 + first)
-    found = matching.move(later, 1e3 + later)[:, 0]
+    matching = learned(column[:, None], first, 1e3 + first)
+    found = matching.move(later, 1e3 + later, no_levels(later))[:, 0]
     assert distance(found, column) < 2 * KNOT + 2 / N_DRAWS**0.5
-    again = matching.move(later[:10], 1e3 + later[:10])[:, 0]
+    again = matching.move(later[:10], 1e3 + later[:10], no_levels(later[:10]))[:, 0]
     assert_array_equal(again, found[:10])
 
 
@@ -104,11 +114,11 @@ def test_draws_are_left_as_they_were():
 
 @OF_TABLES
 def test_a_column_whose_margin_could_pass_for_the_tables_is_left_alone(make):
-    drawn = column_of(make, 5, N_DRAWS)
-    margins = Margins(column_of(make)[:, None], None)
-    matching = margins.matching(drawn[:, None], drawn[:, None])
-    assert matching.pairs == {}
-    assert_array_equal(matching.move(drawn[:, None], drawn[:, None])[:, 0], drawn)
+    column, drawn = column_of(make), column_of(make, 5, N_DRAWS)
+    matching = learned(column[:, None], drawn[:, None], drawn[:, None])
+    assert matching.ranks == {}
+    found = matching.move(drawn[:, None], drawn[:, None], no_levels(drawn))[:, 0]
+    assert_array_equal(found, drawn.clip(column.min(), column.max()))
 
 
 @pytest.mark.parametrize("shift", [-0.2, 0.2])
@@ -125,7 +135,9 @@ def test_columns_are_judged_one_by_one():
     columns, scores = rng.normal(size=(N_ROWS, 3)), scores_of(3)
     drawn = scores + np.array([0.0, 1.0, 0.0])
     found = matched(columns, scores, drawn)
-    assert_array_equal(found[:, [0, 2]], drawn[:, [0, 2]])
+    left = [0, 2]
+    low, high = columns.min(axis=0), columns.max(axis=0)
+    assert_array_equal(found[:, left], drawn.clip(low, high)[:, left])
     assert (found[:, 1] != drawn[:, 1]).all()
 
 
@@ -135,9 +147,9 @@ def test_margins_are_rarely_held_for_different_where_they_are_not(n_rows):
     scores = scores_of()
     moved = sum(
         bool(
-            Margins(np.random.default_rng(seed).normal(size=(n_rows, 1)), None)
-            .matching(scores, scores)
-            .pairs
+            learned(
+                np.random.default_rng(seed).normal(size=(n_rows, 1)), scores, scores
+            ).ranks
         )
         for seed in range(300)
     )
@@ -194,7 +206,8 @@ def test_missing_cells_count_for_nothing(make):
     found = matched(holed, scores)
     assert np.isfinite(found).all()
     assert_array_equal(found, matched(column[:, None], scores))
-    assert_array_equal(Margins(holed, None).n_seen, [N_ROWS])
+    (margins,) = Margins(holed, no_levels(holed), None).of_numbers
+    assert margins.whole.n_seen == N_ROWS
 
 
 def test_a_column_without_a_value_leaves_draws_alone():
@@ -245,3 +258,90 @@ def test_draws_of_a_constant_column_are_its_constant(value, far):
     scores = scores_of()
     column = np.full((N_ROWS, 1), value)
     assert_array_equal(matched(column, scores, scores * 0 + value + far), value)
+
+
+# --------------------------------------------------------------------- within levels
+
+
+CENTRES = np.array([0.0, 5.0, 1e4])
+
+
+def numbers_and_levels(n_rows=600, seed=0):
+    """Draw a number whose three levels are decades apart, and one that they leave."""
+    rng = np.random.default_rng(seed)
+    level = rng.integers(0, 3, n_rows).astype(float)
+    number = CENTRES[level.astype(int)] * rng.lognormal(0, 0.2, n_rows)
+    number += rng.lognormal(size=n_rows)
+    return np.c_[number, rng.normal(size=n_rows)], level[:, None]
+
+
+def blurred(n_draws=N_DRAWS, seed=1):
+    """Draw scores that reach from each level's mode to the others'."""
+    rng = np.random.default_rng(seed)
+    level = rng.integers(0, 3, n_draws).astype(float)
+    scores = np.c_[level - 1 + rng.normal(size=n_draws), rng.normal(size=n_draws)]
+    return scores, np.exp(3 * scores), level[:, None]
+
+
+def test_draws_keep_to_the_spread_of_their_level():
+    numbers, levels = numbers_and_levels()
+    scores, drawn, of_draws = blurred()
+    matching = Margins(numbers, levels, None).matching(scores, drawn, of_draws)
+    found = matching.move(scores, drawn, of_draws)
+    for level in range(3):
+        own = numbers[levels[:, 0] == level, 0]
+        got = found[of_draws[:, 0] == level, 0]
+        assert own.min() <= got.min()
+        assert got.max() <= own.max()
+        assert distance(got, own) < 0.02
+
+
+def test_ranks_are_kept_within_a_level():
+    numbers, levels = numbers_and_levels()
+    scores, drawn, of_draws = blurred()
+    matching = Margins(numbers, levels, None).matching(scores, drawn, of_draws)
+    found = matching.move(scores, drawn, of_draws)[:, 0]
+    for level in range(3):
+        rows = of_draws[:, 0] == level
+        assert (np.diff(found[rows][np.argsort(scores[rows, 0])]) >= 0).all()
+
+
+def test_a_number_that_levels_tell_nothing_of_has_one_margin():
+    numbers, levels = numbers_and_levels()
+    first, second = Margins(numbers, levels, None).of_numbers
+    assert sorted(first.of_levels) == [0, 1, 2]
+    assert second.column is None
+    assert second.of_levels == {}
+
+
+def test_of_two_columns_of_levels_the_more_telling_counts():
+    numbers, levels = numbers_and_levels()
+    rng = np.random.default_rng(5)
+    mixed_up = np.where(rng.random(levels.shape) < 0.5, 0.0, levels)
+    for columns, expected in [((mixed_up, levels), 1), ((levels, mixed_up), 0)]:
+        margins = Margins(numbers, np.hstack(columns), None)
+        assert margins.of_numbers[0].column == expected
+
+
+def test_levels_of_few_rows_have_the_margin_of_the_table():
+    numbers, levels = numbers_and_levels()
+    levels[:10] = 3.0
+    (margins, _) = Margins(numbers, levels, None).of_numbers
+    assert sorted(margins.of_levels) == [0, 1, 2]
+    unseen = np.array([[3.0], [np.nan], [7.0]])
+    assert [level for level, *_ in margins.groups(unseen)] == [-1]
+
+
+def test_integer_weights_are_repeated_rows_within_levels_too():
+    numbers, levels = numbers_and_levels(100)
+    weight = np.random.default_rng(2).integers(1, 9, 100)
+    scores, drawn, of_draws = blurred(500)
+    every = Margins(
+        np.repeat(numbers, weight, axis=0), np.repeat(levels, weight, axis=0), None
+    )
+    for margins in (every, Margins(numbers, levels, weight.astype(float))):
+        matching = margins.matching(scores, drawn, of_draws)
+        found = matching.move(scores, drawn, of_draws)
+        if margins is every:
+            expected = found
+    assert_allclose(found, expected)

@@ -304,10 +304,13 @@ def test_a_part_that_a_better_one_makes_worthless_leaves():
     assert joined.shares == {"other": 1.0}
 
 
-def test_a_single_judge_lets_nobody_join():
-    one, other, each = judged()
+@pytest.mark.parametrize(("gain", "joins"), [(0.09, False), (0.13, True)])
+def test_rows_must_gain_more_than_a_nat_together_to_let_one_join(gain, joins):
+    one, other, _ = judged()
     alone = Stack({"one": one}, {"one": 1.0})
-    assert alone.joined_by("other", other, each[:1], np.ones(1), {}) is alone
+    each = np.array([[0.0, gain]] * 10)
+    joined = alone.joined_by("other", other, each, np.ones(10), {})
+    assert ("other" in joined.parts) == joins
 
 
 # ------------------------------------------------------------------------- shares

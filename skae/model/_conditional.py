@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -17,6 +19,22 @@ TOO_RARE = (
 )
 
 
+class Part(NamedTuple):
+    """One part of what is known of rows, in which cells have a mean and a variance.
+
+    Attributes
+    ----------
+    chance : ndarray of shape (n_rows,)
+        Of the part; over the parts they add up to one.
+    mean, variance : ndarray of shape (n_rows, n_columns)
+        Seen cells are as they are.
+    """
+
+    chance: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+
+
 class Conditional(Protocol):
     """What a density says of rows by their seen cells."""
 
@@ -28,11 +46,37 @@ class Conditional(Protocol):
     def effective_draws(self) -> np.ndarray:
         """How many draws carry the answers for each row; infinite in closed form."""
 
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of each cell; the seen ones are as they are."""
+    def parts(self) -> Iterator[Part]:
+        """Yield the parts of a mixture; what is Gaussian in each need not be in all."""
 
     def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
         """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each cell; the seen ones are as they are."""
+
+
+class OfParts(ABC):
+    """A conditional with the moments of its parts."""
+
+    X: np.ndarray
+    seen: np.ndarray
+
+    @abstractmethod
+    def parts(self) -> Iterator[Part]:
+        """Yield the parts of a mixture."""
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each cell; the seen ones are as they are."""
+        parts = list(self.parts())
+        mean = np.zeros(parts[0].mean.shape)
+        for part in parts:
+            mean += part.chance[:, None] * part.mean
+        variance = np.zeros(mean.shape)
+        for part in parts:
+            spread = part.variance + (part.mean - mean) ** 2
+            variance += part.chance[:, None] * spread
+        return np.where(self.seen, self.X, mean), np.where(self.seen, 0.0, variance)
 
 
 class Density(Protocol):

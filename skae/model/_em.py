@@ -24,7 +24,6 @@ MOST_PATTERNS = 50  # of holes that EM takes as they are
 REGULARISATION = 1e-3  # of a column's variance, on the diagonal of each covariance
 TOLERANCE = 1e-3  # nats per row, in a step of EM
 HALF_A_ROW = 0.5  # beside those of each level in the table
-PSEUDO_COUNT = 1.0  # rows per level, of the table's frequencies, in each part
 # Several threads add up in the order in which they finish, and round so.
 one_thread = threadpool_limits.wrap(limits=1, user_api="openmp")
 
@@ -290,12 +289,11 @@ def _maximised(
     identity = np.eye(before.n_numbers)
     if kind == "diag":
         covariances *= identity
-    pseudo = PSEUDO_COUNT * before.levels.n_levels
     return Mixture(
         mass / mass.sum(),
         before.means + shift,
         covariances + regularisation * identity,
-        (sums.chosen + pseudo * frequencies) / (sums.present + pseudo),
+        before.levels.shrunk(sums.chosen, sums.present, frequencies),
         before.levels,
     )
 

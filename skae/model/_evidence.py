@@ -21,6 +21,7 @@ from ..network._autoencoders import VariationalAutoencoder
 from ..network._cells import Cells
 from ..network._importance import log_joint, log_mean_exp, normal_points
 from ..network._normal import gaussian_draws, gaussian_log_prob
+from ._conditional import OfParts, Part
 from ._model import Model
 
 CURVATURES = 4  # times that the climb to the mode of a posterior measures it
@@ -264,7 +265,7 @@ class NetworkBound(NetworkDensity):
 
 
 @dataclass(frozen=True)
-class NetworkConditional:
+class NetworkConditional(OfParts):
     """What a VAE's networks say of rows by their seen cells.
 
     Attributes
@@ -319,31 +320,23 @@ class NetworkConditional:
         """How many codes carry the answers for each row."""
         return to_numpy(1 / self.log_weights.softmax(dim=0).square().sum(dim=0))
 
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of each cell [1]_; the seen ones are as they are.
+    def parts(self) -> Iterator[Part]:
+        """Yield what each code says of the cells, by its importance weight [1]_.
 
         References
         ----------
         .. [1] Mattei, P.-A. and Frellsen, J. (2019). MIWAE: Deep generative modelling
            and imputation of incomplete data sets. ICML, equation 13.
         """
-        moments = np.concatenate([*self._moments()], axis=1)
-        mean, variance = np.where(self.seen, 0.0, moments)
-        return np.where(self.seen, self.X, mean), variance
-
-    def _moments(self) -> Iterator[np.ndarray]:
         module: Any = self.model.module(self.codes.dtype)
-        n_rows = max(1, self.model.chunk_rows // len(self.codes))
-        parts = self.codes.split(n_rows, 1), self.log_weights.split(n_rows, 1)
+        chances = to_numpy(self.log_weights.softmax(dim=0)).astype(np.float64)
         with no_gradients():
-            for z, log_weights in zip(*parts, strict=True):
-                weights = log_weights.softmax(dim=0)[:, :, None]
+            for z, chance in zip(self.codes, chances, strict=True):
                 output = module.decoder(z)
-                means = module.loss.mean(output)
-                mean = (weights * means).sum(dim=0)
-                squares = module.loss.variance(output) + (means - mean).square()
-                variance = (weights * squares).sum(dim=0)
-                yield to_numpy(torch.stack([mean, variance])).astype(np.float64)
+                told = module.loss.mean(output), module.loss.variance(output)
+                mean, variance = (to_numpy(of).astype(np.float64) for of in told)
+                mean = np.where(self.seen, self.X, mean)
+                yield Part(chance, mean, np.where(self.seen, 0.0, variance))
 
     def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
         """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import gammaln
 
 from .._schema import Block
 
 SMALLEST_CHANCE = 1e-6
 TINY = np.finfo(float).tiny
+# Like the whole table, that a part of it may have beside its own.
+ROWS_OF_TABLE = np.array([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1_000.0])
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,42 @@ class LevelColumns:
         first = np.log(np.maximum(1 - chances, TINY)) * alone
         second = np.log(np.maximum(chances, TINY))
         return chosen @ (second - first).T + present @ first.T
+
+    def shrunk(
+        self, chosen: np.ndarray, present: np.ndarray, frequencies: np.ndarray
+    ) -> np.ndarray:
+        """Estimate the chances of levels in parts of a table, by empirical Bayes.
+
+        They are drawn towards the frequencies in the table by as many rows as make the
+        counts likeliest if chances have a Dirichlet distribution around these [1]_:
+        hardly any where parts have levels of their own, many where they are alike.
+
+        Parameters
+        ----------
+        chosen, present : ndarray of shape (n_parts, n_indicators)
+            Mass of each indicator, and of the rows whose level is seen.
+        frequencies : ndarray of shape (n_indicators,)
+
+        References
+        ----------
+        .. [1] Minka, T. P. (2000). Estimating a Dirichlet distribution. MIT.
+        """
+        if not self.widths:
+            return chosen
+        rows = ROWS_OF_TABLE[:, None, None]
+        widths = np.array(self.widths, dtype=int)
+        starts = np.cumsum(widths) - widths
+        prior = rows * frequencies
+        gains = gammaln(prior + chosen) - gammaln(prior)
+        alone = np.repeat(widths == 1, widths)
+        rest = (rows * (1 - frequencies))[:, :, alone]
+        others = (present - chosen)[:, alone].clip(0)
+        gains[:, :, alone] += gammaln(rest + others) - gammaln(rest)
+        gains = np.add.reduceat(gains, starts, axis=2)
+        gains += gammaln(rows) - gammaln(rows + present[:, starts])
+        best = ROWS_OF_TABLE[gains.sum(axis=1).argmax(axis=0)]
+        pseudo = np.repeat(best, widths)
+        return np.asarray((chosen + pseudo * frequencies) / (present + pseudo))
 
     def moments(self, chances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of standardised indicators of given chances."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.utils import gen_batches
 
+from ._conditional import OfParts, Part
 from ._level_columns import LevelColumns
 from ._patterns import LARGEST_STACK
 from ._ppca import ProbabilisticPCA
@@ -79,7 +80,7 @@ def linear_density(
 
 
 @dataclass(frozen=True)
-class LinearConditional:
+class LinearConditional(OfParts):
     """What a linear density says of rows by their seen cells.
 
     Attributes
@@ -101,8 +102,8 @@ class LinearConditional:
         """Without end: this is a closed form."""
         return np.full(len(self.X), np.inf)
 
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of each cell; the seen ones are as they are."""
+    def parts(self) -> Iterator[Part]:
+        """Yield the one part that this is."""
         density, n_numbers = self.density, self.density.n_numbers
         loadings, noise = density.numbers.loadings, density.numbers.noise_variance
         outer = (loadings[:, :, None] * loadings[:, None, :]).reshape(n_numbers, -1)
@@ -114,7 +115,8 @@ class LinearConditional:
             mean[rows, :n_numbers] = filled
             flat = covariances.reshape(len(covariances), -1)
             variance[rows, :n_numbers] = flat @ outer.T + noise
-        return np.where(self.seen, self.X, mean), np.where(self.seen, 0.0, variance)
+        mean, variance = np.where(self.seen, [self.X, 0 * self.X], [mean, variance])
+        yield Part(np.ones(len(mean)), mean, variance)
 
     def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
         """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""

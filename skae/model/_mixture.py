@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import logsumexp
 
+from ._conditional import OfParts, Part
 from ._level_columns import LevelColumns, draw_index
 from ._patterns import LARGEST_STACK, Groups, Pattern, patterns_of, softmax
 
@@ -111,7 +112,7 @@ class Mixture:
 
 
 @dataclass(frozen=True)
-class MixtureConditional:
+class MixtureConditional(OfParts):
     """What a mixture says of rows by their seen cells.
 
     Attributes
@@ -148,6 +149,22 @@ class MixtureConditional:
                 self.X[rows], self.memberships[rows]
             )
         return np.where(self.seen, self.X, mean), np.where(self.seen, 0.0, variance)
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the parts of the mixture."""
+        mixture, n_numbers = self.mixture, self.mixture.n_numbers
+        shape = (len(mixture.weights), *self.X.shape)
+        means, variances = np.zeros(shape), np.zeros(shape)
+        levels = mixture.levels.moments(mixture.chances[:, None])
+        means[:, :, n_numbers:], variances[:, :, n_numbers:] = levels
+        for pattern, rows in self._patterns():
+            known = pattern.expected(pattern.deviations(self.X[rows]))
+            cells = (slice(None), rows[:, None], pattern.unseen)
+            means[cells] = known + mixture.means[:, None, pattern.unseen]
+            variances[cells] = (pattern.factors**2).sum(axis=2)[:, None]
+        for part, chance in enumerate(self.memberships.T):
+            mean = np.where(self.seen, self.X, means[part])
+            yield Part(chance, mean, np.where(self.seen, 0.0, variances[part]))
 
     def draws(
         self, n: int, generator: np.random.Generator, *, shared: bool = False

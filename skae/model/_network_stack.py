@@ -40,19 +40,19 @@ def density_of_networks(
         Rows that mixtures are fitted to, and those that weigh them.
     seed : int
     alone : bool
-        Whether the networks shall have no company.
+        Whether mixtures are not to join.
     can_judge : bool
         Whether the rows that judge are held out of anything.
     """
     networks = NetworkDensity(model)
     start = model.start_density
-    if alone or start is None:
+    if start is None:
         return Stack({"vae": networks}, {"vae": 1.0})
     least = {"vae": 0.0, "ppca": DEFENCE}
     shares = {"vae": 1 - DEFENCE, "ppca": DEFENCE}
     density = Stack({"vae": networks, "ppca": start}, shares)
     judging = judging.take(slice(STACKING_ROWS))
-    if not can_judge or len(judging) < LEAST_JUDGES:
+    if alone or not can_judge or len(judging) < LEAST_JUDGES:
         return density
     training = training.take(slice(MOST_ROWS))
     X, seen, weight = _arrays(judging)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from .._schema import Encoded
 from .._torch import make_generator, no_gradients, to_numpy
+from ._conditional import OfParts, Part
 from ._em import fit_mixture
-from ._level_columns import LevelColumns, level_columns
+from ._level_columns import LevelColumns, draw_index, level_columns
 from ._mixture import Mixture
 from ._model import Model
 
@@ -333,7 +335,7 @@ def _mixture_of(codes: np.ndarray, weight: np.ndarray, seed: int) -> Mixture:
 
 
 @dataclass(frozen=True)
-class ReconstructionConditional:
+class ReconstructionConditional(OfParts):
     """What an autoencoder's density says of rows by their seen cells.
 
     Attributes
@@ -385,16 +387,12 @@ class ReconstructionConditional:
         """How many codes carry the answers for each row."""
         return np.asarray(1 / (softmax(self.log_weights, axis=0) ** 2).sum(axis=0))
 
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of each cell; the seen ones are as they are."""
-        means, variances = self._moments()
-        weights = softmax(self.log_weights, axis=0)[:, :, None]
-        mean = (weights * means).sum(axis=0)
-        variance = (weights * (variances + (means - mean) ** 2)).sum(axis=0)
-        return (
-            np.where(self.seen, self.X, mean),
-            np.where(self.seen, 0.0, variance),
-        )
+    def parts(self) -> Iterator[Part]:
+        """Yield what each code says of the cells, by its importance weight."""
+        chances = softmax(self.log_weights, axis=0)
+        for chance, mean, variance in zip(chances, *self._moments(), strict=True):
+            mean = np.where(self.seen, self.X, mean)
+            yield Part(chance, mean, np.where(self.seen, 0.0, variance))
 
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of each cell given each code."""
@@ -418,9 +416,8 @@ class ReconstructionConditional:
 
     def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
         """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""
-        upper = softmax(self.log_weights, axis=0).cumsum(axis=0).T
-        uniform = generator.random((n, len(upper), 1)) * upper[:, -1:]
-        chosen = (upper < uniform).sum(axis=-1)
+        uniform = generator.random((n, len(self.X), 1))
+        chosen = draw_index(softmax(self.log_weights, axis=0).T, uniform)
         rows = np.arange(len(self.X))
         n_left = _n_residuals(self.density.model)
         left = self._residuals().reshape(len(self.codes), len(self.X), n_left)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-from .._statistics import exceed_their_error
-from ._conditional import Conditional, Density
+from ._conditional import Conditional, Density, OfParts, Part
+from ._level_columns import draw_index
 
 EM_STEPS = 300
 SMALLEST_SHARE = 1e-9
+CHANCE_GAIN = 1.0  # nats, of one more parameter
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Stack:
     ) -> Stack:
         """Add a part with the share that makes held-out rows likeliest.
 
-        It joins if the gain is larger than its standard error.
+        It joins if all rows together gain more than the one nat that another share is
+        expected to gain by chance [1]_.
 
         Parameters
         ----------
@@ -71,6 +73,11 @@ class Stack:
         weight : ndarray of shape (n_rows,)
         least : dict of str to float
             Smallest shares.
+
+        References
+        ----------
+        .. [1] Akaike, H. (1974). A new look at the statistical model identification.
+           IEEE Transactions on Automatic Control 19, 716-723.
         """
         names = [*self.parts, name]
         floor = np.array([least.get(n, 0.0) for n in names])
@@ -78,7 +85,7 @@ class Stack:
         before = np.array(list(self.shares.values()))
         gains = logsumexp(log_densities, axis=1, b=shares)
         gains -= logsumexp(log_densities[:, :-1], axis=1, b=before)
-        if not exceed_their_error(gains * weight / weight.mean()):
+        if gains @ (weight / weight.mean()) <= CHANCE_GAIN:
             return self
         kept = [i for i, share in enumerate(shares) if share > 0]
         parts = [*self.parts.values(), part]
@@ -89,14 +96,14 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class StackConditional:
+class StackConditional(OfParts):
     """What a stack of densities says of rows by their seen cells.
 
     Attributes
     ----------
     X : ndarray of shape (n_rows, n_columns)
     seen : ndarray of bool of shape (n_rows, n_columns)
-    parts : list of Conditional
+    conditionals : list of Conditional
     log_density : ndarray of shape (n_rows,)
         Of the seen cells, in nats.
     memberships : ndarray of shape (n_rows, n_parts)
@@ -105,33 +112,29 @@ class StackConditional:
 
     X: np.ndarray
     seen: np.ndarray
-    parts: list[Conditional]
+    conditionals: list[Conditional]
     log_density: np.ndarray
     memberships: np.ndarray
 
     @property
     def effective_draws(self) -> np.ndarray:
         """How many draws carry the answers for each row, on the mean of the parts."""
-        each = np.column_stack([part.effective_draws for part in self.parts])
+        each = np.column_stack([part.effective_draws for part in self.conditionals])
         return (self.memberships * np.minimum(each, MANY)).sum(axis=1)
 
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of each cell; the seen ones are as they are."""
-        means, variances = map(
-            np.stack, zip(*(part.moments() for part in self.parts), strict=True)
-        )
-        weights = self.memberships.T[:, :, None]
-        mean = (weights * means).sum(axis=0)
-        variance = (weights * (variances + (means - mean) ** 2)).sum(axis=0)
-        return np.where(self.seen, self.X, mean), np.where(self.seen, 0.0, variance)
+    def parts(self) -> Iterator[Part]:
+        """Yield the parts of each, by the chance that a row is of it."""
+        pairs = zip(self.memberships.T, self.conditionals, strict=True)
+        for chance, known in pairs:
+            for part in known.parts():
+                yield part._replace(chance=chance * part.chance)
 
     def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
         """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""
-        upper = self.memberships.cumsum(axis=1)
-        uniform = generator.random((n, len(upper), 1)) * upper[:, -1:]
-        chosen = (upper < uniform).sum(axis=-1)
-        drawn = self.parts[0].draws(n, generator)
-        for i, part in enumerate(self.parts[1:], start=1):
+        uniform = generator.random((n, len(self.X), 1))
+        chosen = draw_index(self.memberships, uniform)
+        drawn = self.conditionals[0].draws(n, generator)
+        for i, part in enumerate(self.conditionals[1:], start=1):
             if (chosen == i).any():
                 drawn = np.where(
                     (chosen == i)[..., None], part.draws(n, generator), drawn

@@ -1,7 +1,8 @@
-"""Drawn numbers brought to the margins of a table."""
+"""Drawn numbers brought to the margins of a table, and of its levels."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,29 +13,119 @@ from ._summaries import _resolution, copies
 
 MARGIN_KNOTS = 256  # of each margin that samples are brought to
 SURE = 0.01  # chance of a distance that large between samples of one distribution
+LEVEL_ROWS = 20  # that tell how a number is spread within a level
+TELLING = 0.05  # of the variance of a number's ranks, that levels must explain
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How a number is spread, in the table or within one level of it.
+
+    Attributes
+    ----------
+    scores : NormalScores
+    has_repeats : bool
+    n_seen : float
+    """
+
+    scores: NormalScores
+    has_repeats: bool
+    n_seen: float
+
+    @classmethod
+    def of(cls, column: np.ndarray, weight: np.ndarray | None) -> Margin:
+        n_seen = float(copies(weight, len(column)) @ ~np.isnan(column))
+        scores = NormalScores(column, weight, MARGIN_KNOTS)
+        return cls(scores, _resolution(column, weight) > 0, n_seen)
+
+    def is_of(self, drawn: np.ndarray) -> bool:
+        """Tell whether draws could pass for the column, by Kolmogorov and Smirnov."""
+        if self.n_seen == 0 or self.has_repeats:
+            return self.n_seen == 0
+        drawn = np.sort(drawn)
+        steps = np.arange(len(drawn) + 1) / len(drawn)
+        chances = self.scores.chances(drawn)
+        distance = max((steps[1:] - chances).max(), (chances - steps[:-1]).max())
+        size = len(drawn) * self.n_seen / (len(drawn) + self.n_seen)
+        return bool(kstwobign.sf(distance * size**0.5) >= SURE)
+
+    def within(self, numbers: np.ndarray) -> np.ndarray:
+        """Keep numbers in the range of what was seen."""
+        if self.n_seen == 0:
+            return numbers
+        return numbers.clip(self.scores.values[0], self.scores.values[-1])
+
+
+@dataclass(frozen=True)
+class MarginsOfNumber:
+    """How one number is spread, within the levels that tell most of it.
+
+    Attributes
+    ----------
+    whole : Margin
+    column : int or None
+        Among the columns of levels.
+    of_levels : dict of int to Margin
+        Of the levels that have rows enough; for the others there is the whole.
+    """
+
+    whole: Margin
+    column: int | None
+    of_levels: dict[int, Margin]
+
+    @classmethod
+    def of(
+        cls, number: np.ndarray, levels: np.ndarray, weight: np.ndarray | None
+    ) -> MarginsOfNumber:
+        whole = Margin.of(number, weight)
+        if whole.n_seen == 0:
+            return cls(whole, None, {})
+        column = _most_telling(whole.scores.scores(number), levels, weight)
+        of_levels = {}
+        for level, rows in _groups(levels, column):
+            some = None if weight is None else weight[rows]
+            margin = Margin.of(number[rows], some)
+            if margin.n_seen >= LEVEL_ROWS:
+                of_levels[level] = margin
+        return cls(whole, column, of_levels)
+
+    def groups(self, levels: np.ndarray) -> Iterator[tuple[int, Margin, np.ndarray]]:
+        """Yield each level with a margin, -1 for the whole, and which rows have it."""
+        rest = np.ones(len(levels), dtype=bool)
+        for level, rows in _groups(levels, self.column):
+            if level in self.of_levels:
+                rest[rows] = False
+                yield level, self.of_levels[level], rows
+        if rest.any():
+            yield -1, self.whole, np.flatnonzero(rest)
 
 
 class Margins:
-    """How the numbers of a table are spread, column by column.
+    """How the numbers of a table are spread.
 
     Parameters
     ----------
     numbers : ndarray of shape (n_samples, n_numbers)
         Missing cells are NaN.
+    levels : ndarray of shape (n_samples, n_level_columns)
+        Codes of levels.
     weight : ndarray of shape (n_samples,) or None
     """
 
-    def __init__(self, numbers: np.ndarray, weight: np.ndarray | None) -> None:
-        self.columns = [NormalScores(c, weight, MARGIN_KNOTS) for c in numbers.T]
-        self.has_repeats = [_resolution(column, weight) > 0 for column in numbers.T]
-        self.n_seen = copies(weight, len(numbers)) @ ~np.isnan(numbers)
+    def __init__(
+        self, numbers: np.ndarray, levels: np.ndarray, weight: np.ndarray | None
+    ) -> None:
+        self.of_numbers = [MarginsOfNumber.of(n, levels, weight) for n in numbers.T]
 
-    def matching(self, scores: np.ndarray, drawn: np.ndarray) -> Matching:
+    def matching(
+        self, scores: np.ndarray, drawn: np.ndarray, levels: np.ndarray
+    ) -> Matching:
         """Learn how draws are to be moved.
 
-        A column without repeated values whose margin could pass for the table's, by the
-        test of Kolmogorov and Smirnov, is left alone: both margins are estimates, and
-        to move numbers by their errors would blur what the columns are to each other.
+        Those of a whole column that could pass for the table's are left alone: both
+        margins are estimates, and to move numbers by their errors would blur what the
+        columns are to each other. Within levels no doubt is enough: modes of a density
+        reach into each other, and a few draws out of place there are seen at once.
 
         Parameters
         ----------
@@ -42,25 +133,18 @@ class Margins:
             What is drawn in place of the table, in scaled units, which have no ties.
         drawn : ndarray of shape (n_draws, n_numbers)
             The same in the units of the table.
+        levels : ndarray of shape (n_draws, n_level_columns)
         """
-        return Matching(
-            {
-                j: (NormalScores(scores[:, j], None, MARGIN_KNOTS), wanted)
-                for j, wanted in enumerate(self.columns)
-                if self.has_repeats[j] or self._differs(j, drawn[:, j])
-            }
-        )
-
-    def _differs(self, j: int, drawn: np.ndarray) -> bool:
-        """Tell whether draws are surely not of the distribution of a column."""
-        if self.n_seen[j] == 0:
-            return False
-        drawn = np.sort(drawn)
-        steps = np.arange(len(drawn) + 1) / len(drawn)
-        chances = self.columns[j].chances(drawn)
-        distance = max((steps[1:] - chances).max(), (chances - steps[:-1]).max())
-        size = len(drawn) * self.n_seen[j] / (len(drawn) + self.n_seen[j])
-        return bool(kstwobign.sf(distance * size**0.5) < SURE)
+        ranks = {}
+        for j, margins in enumerate(self.of_numbers):
+            for level, margin, rows in margins.groups(levels):
+                of_level = scores[rows, j]
+                if level == -1:
+                    if margin.is_of(drawn[:, j]):
+                        continue
+                    of_level = scores[:, j]
+                ranks[j, level] = NormalScores(of_level, None, MARGIN_KNOTS)
+        return Matching(self.of_numbers, ranks)
 
 
 @dataclass(frozen=True)
@@ -69,15 +153,63 @@ class Matching:
 
     Attributes
     ----------
-    pairs : dict of int to (NormalScores, NormalScores)
-        Of what is drawn, in scaled units, and of the table.
+    of_numbers : list of MarginsOfNumber
+    ranks : dict of (int, int) to NormalScores
+        Of what is drawn of a number within a level, in scaled units.
     """
 
-    pairs: dict[int, tuple[NormalScores, NormalScores]]
+    of_numbers: list[MarginsOfNumber]
+    ranks: dict[tuple[int, int], NormalScores]
 
-    def move(self, scores: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    def move(
+        self, scores: np.ndarray, drawn: np.ndarray, levels: np.ndarray
+    ) -> np.ndarray:
         """Return drawn numbers with the table's margins, at the ranks of the scores."""
         moved = drawn.copy()
-        for j, (ranks, wanted) in self.pairs.items():
-            moved[:, j] = wanted.inverse(ranks.scores(scores[:, j]))
+        for j, margins in enumerate(self.of_numbers):
+            for level, margin, rows in margins.groups(levels):
+                if (ranks := self.ranks.get((j, level))) is not None:
+                    of_ranks = ranks.scores(scores[rows, j])
+                    moved[rows, j] = margin.scores.inverse(of_ranks)
+                moved[rows, j] = margin.within(moved[rows, j])
         return moved
+
+
+def _groups(levels: np.ndarray, column: int | None) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the levels of a column, and the rows of each."""
+    if column is None:
+        return
+    codes = np.nan_to_num(levels[:, column], nan=-1.0).astype(int)
+    for level in np.unique(codes[codes >= 0]).tolist():
+        yield level, np.flatnonzero(codes == level)
+
+
+def _most_telling(
+    scores: np.ndarray, levels: np.ndarray, weight: np.ndarray | None
+) -> int | None:
+    """Choose the column of levels that explains most of a number, if any does."""
+    explained = [_explained(scores, codes, weight) for codes in levels.T]
+    if not explained or max(explained) < TELLING:
+        return None
+    return int(np.argmax(explained))
+
+
+def _explained(
+    scores: np.ndarray, codes: np.ndarray, weight: np.ndarray | None
+) -> float:
+    """Share of the variance that levels explain, less what chance would (ω²)."""
+    seen = ~np.isnan(scores) & ~np.isnan(codes)
+    scores, mass = scores[seen], copies(weight, len(seen))[seen]
+    _, which = np.unique(codes[seen], return_inverse=True)
+    if not mass.sum():
+        return 0.0
+    total_mass = np.bincount(which, mass)
+    scores = scores - np.average(scores, weights=mass)
+    sums = np.bincount(which, mass * scores)
+    between = float((sums**2 / np.where(total_mass > 0, total_mass, 1)).sum())
+    total, n_levels = float(mass @ scores**2), int((total_mass > 0).sum())
+    free = mass.sum() - n_levels
+    if total <= between or free <= 0:
+        return float(total > 0 and free > 0)
+    noise = (total - between) / free
+    return (between - (n_levels - 1) * noise) / (total + noise)

@@ -61,7 +61,7 @@ class Table:
         self.encoder = TableEncoder(names, scalings).fit(rows, weight)
         step = -(-len(rows) // MARGIN_ROWS)
         some = None if weight is None else weight[::step]
-        self.margins = Margins(rows[::step, self.encoder.numeric_], some)
+        self.margins = Margins(*self._numbers_and_levels(rows[::step]), some)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -129,11 +129,6 @@ class Table:
         """Return the rows of numbers and level codes that the matrix stands for."""
         return self.encoder.decode(matrix)
 
-    def expected(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-        """Return the mean of each number and the likeliest level of the others."""
-        rows = self.encoder.expected(mean, variance)
-        return self.encoder.within_range(rows, whole=False)
-
     def realise(self, matrix: np.ndarray, seed: int) -> np.ndarray:
         """Make drawn rows of the matrix rows of the table.
 
@@ -141,11 +136,38 @@ class Table:
         that share an indicator one is drawn. Seen cells need not be theirs any more.
         """
         rows = self.encoder.decode(matrix, np.random.default_rng(seed))
+        return self.with_numbers(matrix, rows, whole=True)
+
+    def likeliest(self, mean: np.ndarray) -> np.ndarray:
+        """Return rows of the likeliest levels; their numbers are still to come."""
+        return self.encoder.decode(mean)
+
+    def with_numbers(
+        self, matrix: np.ndarray, rows: np.ndarray, *, whole: bool
+    ) -> np.ndarray:
+        """Return rows, of which the levels are known, with the numbers of a matrix.
+
+        These get the margins that numbers have in the table, within the levels that
+        tell most of them, and its range; with `whole` its whole numbers and decimals.
+        """
+        numbers = self.encoder.numeric_
+        scores = matrix[:, : len(numbers)]
+        rows = rows.copy()
+        rows[:, numbers] = self.encoder.scaler_.decode(scores)
         if self._matching is not None:
-            numbers = self.encoder.numeric_
-            scores = matrix[:, : len(numbers)]
-            rows[:, numbers] = self._matching.move(scores, rows[:, numbers])
-        return self.encoder.within_range(rows, whole=True)
+            moved = self._matching.move(scores, *self._numbers_and_levels(rows))
+            rows[:, numbers] = moved
+        return self.encoder.within_range(rows, whole=whole)
+
+    def with_levels(self, rows: np.ndarray, like: np.ndarray) -> np.ndarray:
+        """Return rows with the levels of others."""
+        rows = rows.copy()
+        levels = list(self.encoder.levels_)
+        rows[:, levels] = like[:, levels]
+        return rows
+
+    def _numbers_and_levels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return rows[:, self.encoder.numeric_], rows[:, list(self.encoder.levels_)]
 
     def match_margins(
         self, sample: Callable[[int, np.random.Generator], np.ndarray], seed: int
@@ -157,10 +179,9 @@ class Table:
         if self._matching is None:
             drawn = sample(MARGIN_DRAWS, np.random.default_rng(seed))
             decoded = self.encoder.decode(drawn, np.random.default_rng(seed))
-            numbers = self.encoder.numeric_
-            self._matching = self.margins.matching(
-                drawn[:, : len(numbers)], decoded[:, numbers]
-            )
+            scores = drawn[:, : len(self.encoder.numeric_)]
+            learned = self._numbers_and_levels(decoded)
+            self._matching = self.margins.matching(scores, *learned)
 
     # -------------------------------------------------------------- to containers
 
