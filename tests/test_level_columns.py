@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from mixtures import WIDTHS, combinations, level_columns
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
 
 from skae._schema import KINDS, Block
 from skae.model import _level_columns
-from skae.model._level_columns import LevelColumns, draw_index
+from skae.model._level_columns import ROWS_OF_TABLE, LevelColumns, draw_index
 
 SOME_WIDTHS = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 
@@ -136,3 +138,47 @@ def test_numbers_alone_have_no_levels():
     assert found.spans == []
     empty = np.empty((4, 0))
     assert_array_equal(found.log_chances(empty, empty > 0, np.empty((2, 0))), 0)
+
+
+# ------------------------------------------------------------------ empirical Bayes
+
+
+def shrunk(counts, two_levels=False):
+    """Chances in parts by counts of shape (n_parts, n_levels)."""
+    counts = np.asarray(counts, dtype=float)
+    frequencies = (counts.sum(axis=0) + 0.5) / (counts.sum() + counts.shape[1] / 2)
+    present = np.tile(counts.sum(axis=1, keepdims=True), counts.shape[1])
+    columns = slice(1, 2) if two_levels else slice(None)
+    levels = LevelColumns((1 if two_levels else counts.shape[1],))
+    arguments = counts[:, columns], present[:, columns], frequencies[columns]
+    return levels.shrunk(*arguments), frequencies[columns]
+
+
+@given(counts=arrays(int, (4, 3), elements=st.integers(0, 60)))
+def test_shrinkage_is_that_of_the_likeliest_dirichlet(counts):
+    found, frequencies = shrunk(counts)
+    likelihoods = [
+        stats.dirichlet_multinomial.logpmf(counts, c * frequencies, counts.sum(1)).sum()
+        for c in ROWS_OF_TABLE
+    ]
+    pseudo = ROWS_OF_TABLE[np.argmax(likelihoods)]
+    expected = counts + pseudo * frequencies
+    expected /= counts.sum(axis=1, keepdims=True) + pseudo
+    assert_allclose(found, expected)
+    assert_allclose(found.sum(axis=1), 1)
+
+
+@given(counts=arrays(int, (3, 2), elements=st.integers(0, 60)))
+def test_one_indicator_of_two_levels_says_the_same_as_two(counts):
+    one, two = shrunk(counts, two_levels=True)[0], shrunk(counts)[0]
+    assert_allclose(one[:, 0], two[:, 1])
+
+
+def test_parts_with_levels_of_their_own_keep_them():
+    found, _ = shrunk(100 * np.eye(3))
+    assert (found.diagonal() > 0.999).all()
+
+
+def test_parts_that_are_alike_have_the_frequencies_of_the_table():
+    found, frequencies = shrunk([[10, 20, 30], [11, 20, 29], [9, 21, 30]])
+    assert_allclose(found, np.tile(frequencies, (3, 1)), atol=2e-3)
