@@ -24,7 +24,7 @@ from .network._layers import ModuleFactory
 from .network._likelihoods import LIKELIHOODS
 from .network._objectives import EvidenceBound
 from .training._folds import Split
-from .training._loop import FEWEST_EPOCHS
+from .training._loop import FEWEST_EPOCHS, Pace
 from .training._rows import Rows
 
 ALIVE_NATS = 0.1  # that a component tells in the linear model, to be missed if it dies
@@ -267,6 +267,7 @@ class VAETransformer(BaseAutoencoder):
     """
 
     _folds = False
+    _pace = Pace()
     _scaling_beside_levels = "quantile"  # what is drawn has spikes, steps and range
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PARAMETERS,
