@@ -166,7 +166,7 @@ class Training:
         self.cycle = Cycle(
             _resolve(settings.max_iter, enough), steps_per_epoch, pace.fall_share
         )
-        self.is_long = self.cycle.last_epoch < MOST_EPOCHS
+        self.is_long = enough < MOST_EPOCHS
         self.most_epochs = self.cycle.last_epoch
         if isinstance(settings.max_iter, str):
             self.most_epochs = max(MOST_EPOCHS, self.cycle.last_epoch)
