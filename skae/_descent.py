@@ -39,8 +39,8 @@ DIVERGED = (
     "table."
 )
 SHORT = (
-    "Training ended after {} epochs, while rows that it does not see were still "
-    "reconstructed better and better. Raise max_iter."
+    "Training ended after {} epochs, while the loss of the rows that judge it was "
+    "still falling. Raise max_iter."
 )
 
 

@@ -23,7 +23,7 @@ ROWS_PER_JUDGE = 4  # rows trained on per row judged: judging stays below a tent
 RESTARTS = 5
 FEWEST_EPOCHS = 5
 MOST_EPOCHS = 50  # up to which a budget that is too small for a long table grows
-STILL_FALLING = 0.03  # share of the gain since the start, made since halfway
+STILL_FALLING = 0.02  # share of the gain since the start, made since halfway
 Number = TypeVar("Number", int, float)
 
 
@@ -272,8 +272,9 @@ class Training:
 
     def _is_still_falling(self) -> bool:
         """Tell whether the later half of the way brought much of what was gained."""
-        halfway = self.history.validation_curve[(self.epoch - 1) // 2]
-        gain = self.best.start_loss - self.validation_loss
+        start = self.best.start_loss
+        halfway = [start, *self.history.validation_curve][self.epoch // 2]
+        gain = start - self.validation_loss
         return halfway - self.validation_loss > STILL_FALLING * gain > 0
 
     def _go_on(self) -> None:
