@@ -92,29 +92,31 @@ class AutoencoderTransformer(BaseAutoencoder):
         BFGS over the whole table, for small tables.
     learning_rate : float or "auto", default="auto"
         Highest rate of the schedule, which rises for 100 steps and falls to zero at the
-        end. "auto" is 0.005, 0.05 and 1 for the three solvers.
+        end. "auto" is 0.012, 0.05 and 1 for the three solvers.
     momentum : float in [0, 1), default=0.9
         Of the solver "sgd".
     batch_size : int or "auto", default="auto"
         Rows per gradient step; "auto" is 128.
     max_iter : int or "auto", default="auto"
-        Largest number of epochs. "auto" makes 3,000 gradient steps, and at least five
-        epochs, since an epoch of a small table is a step or two. 0 keeps the start.
+        Largest number of epochs. "auto" makes 1,500 gradient steps (1,000 up to 1,500
+        rows), since an epoch of a small table is a step or two. Where these pass less
+        than fifty times over a long table, it goes on while rows held out are
+        reconstructed better and better, up to fifty times. 0 keeps the start.
     tol : float, default=0.0
         Decrease of the validation loss from which on it counts as an improvement.
     n_iter_no_change : int or "auto", default="auto"
-        Epochs without an improvement after which training winds down. "auto" makes 400
-        gradient steps.
+        Epochs without an improvement after which training winds down. "auto" makes 300
+        gradient steps, and fewer on tables of up to 1,500 rows.
     early_stopping : bool, default=True
         Whether to end before `max_iter` when the validation loss has ceased to
         improve. The best weights seen are what comes back in either case.
     validation_fraction : "auto", float in (0, 1) or None, default="auto"
         Share of the distinct rows, up to 5,000, held out to judge the weights, unless
         `fit` gets `X_val`. "auto" is 0.1 on tables of more than 1,500 rows. On smaller
-        ones, of which a tenth could not judge, networks train side by side without a
-        fifth (up to 400 rows) or a third of the rows each, which judges them, and one
-        on all rows for as long as the others say, if at all. None trains on all rows
-        and judges by them: nothing then guards against overfitting.
+        ones, of which a tenth could not judge, a network trains without a fifth of the
+        rows, which judges it, and beside it one on all rows for as long as the first
+        says, if at all; up to 400 rows each fifth judges a network. None trains on all
+        rows and judges by them: nothing then guards against overfitting.
     encoder, decoder : callable or None, default=None
         A picklable ``(n_inputs, n_outputs) -> torch.nn.Module`` that makes the network
         of one direction, in place of the hidden layers above. With

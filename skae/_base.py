@@ -23,7 +23,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from ._descent import Descent, descend
+from ._descent import BRISK, Descent, descend
 from ._progress import Progress
 from ._schema import Encoded, Kind
 from ._state import VERSION, all_or_nothing, loaded, saved
@@ -40,7 +40,7 @@ from .table._distinct import distinct_rows, recur
 from .table._frames import TableReader, to_container
 from .table._table import Table
 from .training._folds import Split, choose_split
-from .training._loop import Objective, Settings
+from .training._loop import Objective, Pace, Settings
 from .training._rows import Rows
 
 HOLE_ROWS, HOLE_POINTS = 1_000, 20  # of the fit, that samples take their holes from
@@ -57,6 +57,7 @@ class BaseAutoencoder(
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = PARAMETERS
     # Whether small tables are judged by folds: dear where a step is.
     _folds: ClassVar[bool] = True
+    _pace: ClassVar[Pace] = BRISK
     # How "auto" scales numbers of any sign where the table has columns of levels too.
     _scaling_beside_levels: ClassVar[str] = "standard"
 
@@ -209,8 +210,8 @@ class BaseAutoencoder(
         """Train from the start."""
         settings = Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
         prefer_start = self.linear_path or self._continues()
-        start = self._model, encoded, split, self._objective
-        return descend(*start, settings, report, seeds, prefer_start=prefer_start)
+        start = self._model, encoded, split, self._objective, settings, report, seeds
+        return descend(*start, pace=self._pace, prefer_start=prefer_start)
 
     def _keep(self, descent: Descent) -> None:
         """Set the fitted attributes that every model has."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from ._schema import Encoded
-from ._torch import make_generator, to_tensor
+from ._torch import make_generator, threads_that_pay, to_tensor
 from .model._crew import Crew
 from .model._model import Model
 from .network._layers import seed_dropout
@@ -22,12 +22,25 @@ from .training._rows import Rows
 
 SUMMARY_ROWS = 5_000  # training rows that a fitted summary is computed from
 LEAST_GAIN = 0.01  # of the start's loss, that tells of a table of few rows
+# A high rate that falls for long needs fewer steps; bounds are noisier and bear less.
+BRISK = Pace(
+    n_steps=1500,
+    learning_rate=0.012,
+    square_decay=0.99,
+    fall_share=0.5,
+    patience_steps=300,
+)
+OF_FEW = replace(BRISK, n_steps=1000, patience_steps=200, least_gain=LEAST_GAIN)
 # Very few rows need small steps, and do not profit from many.
-OF_VERY_FEW = Pace(64, check_steps=25, patience_steps=150, least_gain=LEAST_GAIN)
+OF_VERY_FEW = replace(OF_FEW, batch_rows=64, check_steps=25, patience_steps=150)
 DIVERGED = (
     "The training loss became infinite or NaN and did not recover. The best weights "
     "seen before are kept. Lower learning_rate, or look for extreme values in the "
     "table."
+)
+SHORT = (
+    "Training ended after {} epochs, while the loss of the rows that judge it was "
+    "still falling. Raise max_iter."
 )
 
 
@@ -58,6 +71,7 @@ def descend(
     report: Report,
     seeds: dict[str, int],
     *,
+    pace: Pace,
     prefer_start: bool,
 ) -> Descent:
     """Descend from the start; keep the best weights, and the order of the code."""
@@ -69,7 +83,7 @@ def descend(
     generator = make_generator(seeds["training"], device)
     objective = objective_of(crew.module, rows, generator)
     seed_dropout(crew.module, objective.generator)
-    history = Training(
+    training = Training(
         objective,
         rows,
         judges,
@@ -77,10 +91,15 @@ def descend(
         report,
         prefer_start=prefer_start and split.is_held_out,
         settings=settings,
-        pace=_pace(split),
-    ).run()
+        pace=_pace(split, pace),
+    )
+    with threads_that_pay(training.products_per_step):
+        history = training.run()
     if history.diverged:
         warnings.warn(DIVERGED, ConvergenceWarning, stacklevel=5)
+    if history.is_short:
+        message = SHORT.format(len(history.loss_curve))
+        warnings.warn(message, ConvergenceWarning, stacklevel=5)
     final = crew.final_member()
     importances, explained = final.carried(*rows.spread(SUMMARY_ROWS))
     best = model
@@ -91,8 +110,8 @@ def descend(
     return Descent(best, history, carried)
 
 
-def _pace(split: Split) -> Pace:
+def _pace(split: Split, usual: Pace) -> Pace:
     """Choose the size of steps, and patience, by how many rows there are."""
     if not isinstance(split, Folds):
-        return Pace()
-    return OF_VERY_FEW if split.of_very_few else Pace(least_gain=LEAST_GAIN)
+        return usual
+    return OF_VERY_FEW if split.of_very_few else OF_FEW

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+THREADED_PRODUCTS = 100_000_000  # of a gradient step, above which threads pay
+
 
 def available_devices() -> list[str]:
     """Name every device that this machine has, the CPU first."""
@@ -88,6 +90,22 @@ def seeded_globally(seed: int, device: torch.device) -> Iterator[None]:
     ):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def threads_that_pay(n_products: int) -> Iterator[None]:
+    """Let torch use one thread inside the block where steps are small.
+
+    Several threads wait for each other at the end of every operation, the longer the
+    busier the machine is; they pay where a step multiplies many millions of numbers.
+    """
+    usual = torch.get_num_threads()
+    if n_products < THREADED_PRODUCTS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 def to_tensor(

@@ -24,7 +24,7 @@ from .network._layers import ModuleFactory
 from .network._likelihoods import LIKELIHOODS
 from .network._objectives import EvidenceBound
 from .training._folds import Split
-from .training._loop import FEWEST_EPOCHS
+from .training._loop import FEWEST_EPOCHS, Pace
 from .training._rows import Rows
 
 ALIVE_NATS = 0.1  # that a component tells in the linear model, to be missed if it dies
@@ -122,8 +122,10 @@ class VAETransformer(BaseAutoencoder):
     batch_size : int or "auto", default="auto"
         Rows per gradient step; "auto" is 128.
     max_iter : int or "auto", default="auto"
-        Largest number of epochs. "auto" makes 3,000 gradient steps, and at least five
-        epochs, since an epoch of a small table is a step or two. 0 keeps the start.
+        Largest number of epochs. "auto" makes 3,000 gradient steps, since an epoch of a
+        small table is a step or two. Where these pass less than fifty times over a long
+        table, it goes on while rows held out become likelier and likelier, up to fifty
+        times. 0 keeps the start.
     tol : float, default=0.0
         Decrease of the validation loss from which on it counts as an improvement.
     n_iter_no_change : int or "auto", default="auto"
@@ -267,6 +269,7 @@ class VAETransformer(BaseAutoencoder):
     """
 
     _folds = False
+    _pace = Pace()
     _scaling_beside_levels = "quantile"  # what is drawn has spikes, steps and range
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PARAMETERS,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -17,6 +20,7 @@ from sklearn.datasets import (
     load_wine,
 )
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -429,3 +433,38 @@ def test_samples_of_a_mixed_table_keep_shares_and_dependence():
     expected = frame.groupby("group")["size"].mean()
     np.testing.assert_allclose(by_group, expected, atol=0.4 * frame["size"].std())
     assert drawn["size"].std() == pytest.approx(frame["size"].std(), rel=0.2)
+
+
+# --------------------------------------------------------------------- costs of a fit
+
+
+def waves(n_rows):
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(n_rows, 2))
+    return np.sin(latent @ rng.normal(size=(2, 8))) + 0.1 * rng.normal(size=(n_rows, 8))
+
+
+def test_a_long_table_that_is_still_being_learned_says_so():
+    model = AutoencoderTransformer(2, max_iter=3, random_state=0, device="cpu")
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        model.fit(waves(8_000))
+
+
+@pytest.mark.parametrize("n_rows", [30, 600, 2_000])
+@pytest.mark.parametrize("max_iter", [3, 20])
+def test_small_tables_are_silent(n_rows, max_iter):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AutoencoderTransformer(2, max_iter=max_iter, random_state=0, device="cpu").fit(
+            waves(n_rows)
+        )
+
+
+def test_a_fit_leaves_the_number_of_threads():
+    usual = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        AutoencoderTransformer(2, max_iter=2, device="cpu").fit(waves(50))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(usual)

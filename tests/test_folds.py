@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -101,13 +103,28 @@ def test_weights_are_left_as_they_were():
 # --------------------------------------------------------------------------- folds
 
 
-@pytest.mark.parametrize(("n_rows", "n_folds"), [(10, 5), (400, 5), (401, 3)])
-def test_folds_are_of_nearly_equal_size_and_hold_each_row_once(n_rows, n_folds):
+@pytest.mark.parametrize("n_rows", [10, 33, 400])
+def test_folds_are_of_nearly_equal_size_and_hold_each_row_once(n_rows):
     folds = Folds.among(n_rows, 0)
     sizes = np.bincount(folds.fold)
-    assert len(sizes) == n_folds
+    assert len(sizes) == 5
     assert sizes.max() - sizes.min() <= 1
     assert sorted(folds.training) == sorted(folds.judging) == list(range(n_rows))
+
+
+@pytest.mark.parametrize("n_rows", [401, 1500])
+def test_a_fifth_of_the_rows_judges_where_that_is_many(n_rows):
+    folds = Folds.among(n_rows, 0)
+    assert sorted(folds.training) == list(range(n_rows))
+    assert len(folds.judging) == math.ceil(n_rows / 5)
+    assert set(folds.judging) == set(np.flatnonzero(folds.fold == 0))
+    rows, judges = folds.rows(torch.zeros(n_rows, 2), None)
+    assert rows.n_members == 2
+    assert (rows.weight[0][judges.index] == 0).all()
+    assert (rows.weight[1] == 1).all()
+    weight = np.random.default_rng(0).uniform(0.5, 2, n_rows)
+    _, judges = folds.rows(torch.zeros(n_rows, 2), weight)
+    assert_close(judges.mean(torch.ones(len(judges))), torch.tensor(1.0))
 
 
 def test_a_network_gives_no_weight_to_the_rows_that_it_judges():

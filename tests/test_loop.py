@@ -15,9 +15,9 @@ from torch.testing import assert_close
 from skae.network._autoencoders import network_weights
 from skae.network._layers import multilayer_perceptron
 from skae.training._folds import Split
-from skae.training._loop import RESTARTS, History, Settings, Training
+from skae.training._loop import MOST_EPOCHS, RESTARTS, History, Pace, Settings, Training
 from skae.training._rows import Rows
-from skae.training._solvers import Cycle
+from skae.training._solvers import WIND_DOWN_STEPS
 
 # -------------------------------------------------------------------- the whole loop
 
@@ -92,7 +92,14 @@ def split(table):
 
 
 def training(
-    objective, report=None, *, table=None, judges=None, prefer_start=True, **changes
+    objective,
+    report=None,
+    *,
+    table=None,
+    judges=None,
+    prefer_start=True,
+    pace=None,
+    **changes,
 ):
     rows, held_out = split(regression() if table is None else table)
     return Training(
@@ -103,6 +110,7 @@ def training(
         report or Silent(),
         prefer_start=prefer_start,
         settings=Settings(**(OPTIONS | changes)),
+        pace=pace,
     )
 
 
@@ -276,6 +284,52 @@ def test_a_report_stops_training_where_it_wants():
     assert bias_and_weight(objective) != START
 
 
+# -------------------------------------------------------------------- budgets
+
+SLOW = {"solver": "sgd", "learning_rate": 1e-3, "momentum": 0.0, "batch_size": 8}
+LONG = regression(3_000)  # of which five epochs are 1,315 steps of eight rows
+
+
+def brief(objective, **options):
+    report = Silent()
+    options = {"table": LONG, "pace": Pace(n_steps=500)} | SLOW | options
+    return training(objective, report, **options).run(), report
+
+
+def test_a_budget_grows_while_the_judged_loss_falls():
+    slow, _ = brief(Regression(), learning_rate=3e-5, max_iter="auto")
+    assert len(slow.loss_curve) == MOST_EPOCHS
+    done, report = brief(Regression(), learning_rate=0.05, max_iter="auto")
+    assert len(done.loss_curve) < MOST_EPOCHS
+    assert not done.is_short
+    assert report.max_epochs == MOST_EPOCHS
+
+
+def test_a_budget_that_ended_while_the_loss_fell_was_short():
+    for max_iter in (10, "auto"):
+        history, _ = brief(Regression(), learning_rate=1e-5, max_iter=max_iter)
+        assert history.is_short
+    assert len(history.loss_curve) == MOST_EPOCHS
+
+
+def test_the_number_of_epochs_that_was_asked_for_does_not_grow():
+    history, _ = brief(Regression(), max_iter=8)
+    assert len(history.loss_curve) == 8
+
+
+def test_a_budget_without_gain_neither_grows_nor_is_short():
+    for max_iter in (10, "auto"):
+        history, _ = brief(Constant(), max_iter=max_iter, early_stopping=False)
+        assert len(history.loss_curve) <= 10
+        assert not history.is_short
+
+
+def test_small_tables_are_seen_often_enough():
+    for max_iter in (20, 60):
+        loop = training(Regression(), max_iter=max_iter, learning_rate=1e-5)
+        assert not loop.run().is_short
+
+
 # ------------------------------------------------------------------ early stopping
 
 
@@ -284,16 +338,13 @@ def n_epochs(objective, **options):
 
 
 def test_training_without_improvement_winds_down():
-    fall = Cycle(1000, 1).fall_epochs
-    assert n_epochs(Constant(), n_iter_no_change=100) == 100 + fall
-    assert n_epochs(Constant(), n_iter_no_change=200) == 200 + fall
+    assert n_epochs(Constant(), n_iter_no_change=100) == 100 + WIND_DOWN_STEPS
+    assert n_epochs(Constant(), n_iter_no_change=200) == 200 + WIND_DOWN_STEPS
 
 
 def test_patience_is_counted_in_steps_where_it_is_automatic():
-    fall = Cycle(1000, 1).fall_epochs
-    assert n_epochs(Constant()) == 400 + fall
-    fall = Cycle(1000, 2).fall_epochs
-    assert n_epochs(Constant(), batch_size=11) == 200 + fall
+    assert n_epochs(Constant()) == 400 + WIND_DOWN_STEPS
+    assert n_epochs(Constant(), batch_size=11) == 200 + WIND_DOWN_STEPS // 2
 
 
 def test_all_epochs_run_without_early_stopping():
@@ -321,8 +372,8 @@ def test_patience_waits_for_many_judges():
 
 def test_gains_below_the_tolerance_are_no_improvement():
     options = {"solver": "sgd", "learning_rate": 1e-4, "n_iter_no_change": 100}
-    fall = Cycle(1000, 1).fall_epochs
-    assert n_epochs(Regression(), tol=1e6, **options) == 100 + fall
+    found = n_epochs(Regression(), tol=1e6, **options)
+    assert found == 100 + WIND_DOWN_STEPS
 
 
 class Drift(Regression):

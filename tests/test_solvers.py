@@ -13,9 +13,10 @@ from models import generator
 from numpy.testing import assert_allclose, assert_array_equal
 from regressions import Network, regression
 from torch import nn
+from torch.testing import assert_close
 
 from skae.training._rows import Rows
-from skae.training._solvers import LBFGS, Cycle, GradientSolver
+from skae.training._solvers import LBFGS, WIND_DOWN_STEPS, Adam, Cycle, GradientSolver
 from skae.training._weights import Weights
 
 # ------------------------------------------------------------------------- solvers
@@ -110,6 +111,18 @@ def test_the_momentum_of_sgd_is_nesterovs():
         velocity = 0.5 * velocity + 1
         expected -= 0.1 * (1 + 0.5 * velocity)
         assert_allclose(module.free.item(), expected)
+
+
+@pytest.mark.parametrize("square_decay", [0.9, 0.999])
+def test_steps_of_adam_are_those_of_torch(square_decay):
+    vector, twin = torch.ones(4), torch.ones(4, requires_grad=True)
+    ours = Adam(vector, square_decay)
+    theirs = torch.optim.Adam([twin], 0.1, betas=(Adam.MEAN_DECAY, square_decay))
+    for seed in range(5):
+        twin.grad = torch.randn(4, generator=generator(seed))
+        ours.step(vector, twin.grad, 0.1)
+        theirs.step()
+        assert_close(vector, twin.detach())
 
 
 def test_the_first_step_of_adam_has_the_length_of_the_rate():
@@ -287,3 +300,21 @@ def test_a_cycle_knows_when_it_falls():
     assert begin == 1000 - cycle.fall_epochs
     assert (np.diff(rates[: begin + 1]) >= 0).all()
     assert (np.diff(rates[begin:]) < 0).all()
+
+
+def test_a_cycle_twice_as_long_falls_over_the_same_share():
+    cycle = Cycle(10, 100, fall_share=0.5)
+    cycle.doubled(50)
+    assert (cycle.last_epoch, cycle.fall_epoch) == (20, 10)
+    cycle.doubled(30)
+    assert (cycle.last_epoch, cycle.fall_epoch) == (30, 15)
+    cycle.doubled(30)
+    assert cycle.last_epoch == 30
+
+
+def test_winding_down_is_short():
+    cycle = Cycle(1000, 1, fall_share=0.5)
+    cycle.fall_from(100)
+    assert cycle.last_epoch == 100 + WIND_DOWN_STEPS
+    assert cycle.rate(100) == 1.0
+    assert cycle.rate(100 + WIND_DOWN_STEPS) == 0.0

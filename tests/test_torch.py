@@ -10,12 +10,14 @@ from numpy.testing import assert_array_equal
 
 from skae import _torch
 from skae._torch import (
+    THREADED_PRODUCTS,
     available_devices,
     derive_seeds,
     fallback_device,
     make_generator,
     resolve_device,
     seeded_globally,
+    threads_that_pay,
     to_numpy,
     to_tensor,
     widest_dtype,
@@ -165,6 +167,28 @@ def test_global_generators_are_restored_after_an_interrupt():
     with pytest.raises(KeyboardInterrupt):
         interrupted_draw()
     assert global_states() == before
+
+
+# ------------------------------------------------------------------------- threads
+
+
+@pytest.fixture
+def three_threads():
+    usual = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(usual)
+
+
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.parametrize(("n_products", "n_threads"), [(1, 1), (THREADED_PRODUCTS, 3)])
+def test_small_steps_use_one_thread_and_leave_the_others_after(n_products, n_threads):
+    with threads_that_pay(n_products):
+        assert torch.get_num_threads() == n_threads
+    assert torch.get_num_threads() == 3
+    with pytest.raises(KeyboardInterrupt), threads_that_pay(n_products):
+        raise KeyboardInterrupt
+    assert torch.get_num_threads() == 3
 
 
 # -------------------------------------------------------------------------- arrays

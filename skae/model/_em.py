@@ -25,7 +25,7 @@ REGULARISATION = 1e-3  # of a column's variance, on the diagonal of each covaria
 TOLERANCE = 1e-3  # nats per row, in a step of EM
 HALF_A_ROW = 0.5  # beside those of each level in the table
 # Several threads add up in the order in which they finish, and round so.
-one_thread = threadpool_limits.wrap(limits=1, user_api="openmp")
+one_thread = threadpool_limits.wrap(limits=1)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,10 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """An affine layer whose weights may be stacked."""
+    """An affine layer whose weights may be stacked; `linear` gives the first ones."""
+
+    def reset_parameters(self) -> None:
+        """Draw nothing from torch's global generator."""
 
     def forward(self, x: Tensor) -> Tensor:
         return affine(x, self.weight, self.bias)
@@ -68,7 +71,7 @@ class Linear(nn.Linear):
 
 def linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
     """Make an affine layer with LeCun's initial weights, std 1 / sqrt(n_inputs)."""
-    layer: nn.Linear = nn.utils.skip_init(Linear, n_inputs, n_outputs)
+    layer: nn.Linear = Linear(n_inputs, n_outputs)
     bound = 1 / math.sqrt(n_inputs)
     nn.init.normal_(layer.weight, std=bound, generator=generator)
     # Spread offsets: on a code of one component they alone tell hidden units apart.
@@ -174,6 +177,15 @@ class LinearPath(nn.Module):
             limit = input_limit.clamp(max=self.LIMIT)
         self.register_buffer("input_limit", limit)
         self.register_buffer("output_scale", output_scale.clone())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether SiLU is all between the layers of the network, and A stays."""
+        if not isinstance(self.network, nn.Sequential):
+            return False
+        kinds = [type(layer) for layer in self.network]
+        plain = [Linear, *[nn.SiLU, Linear] * (len(kinds) // 2)]
+        return kinds == plain and not (self.n_padded or self.weight.requires_grad)
 
     def forward(self, x: Tensor) -> Tensor:
         standardised = (x - self.input_centre) * self.input_factor

@@ -12,6 +12,7 @@ from ._autoencoders import Autoencoder, VariationalAutoencoder
 from ._cells import Cells
 from ._importance import importance_draws, log_mean_exp, log_prob, normal_points
 from ._normal import gaussian_draws, gaussian_kl, gaussian_log_prob, standard_normal
+from ._passes import WrittenOut
 
 VALIDATION_POINTS = 8
 DEFENCE = 0.01  # share of the start in the density of a VAE
@@ -60,13 +61,17 @@ class Reconstruction:
         self.masking = masking
         self.centre = centre
         self.sparsity = sparsity
+        self.written_out = WrittenOut.of(module) if sparsity == 0 else None
 
     def begin_epoch(self, epoch: int, rate: float) -> None:
         if self.anneal and self.full_noise is not None:
             self.noise = self.full_noise * rate
 
     def training_loss(self, cells: Cells) -> Tensor:
-        code = self.module.encode(self._corrupt(cells))
+        inputs = self._corrupt(cells)
+        if self.written_out is not None and cells.seen is None:
+            return self.written_out.losses(inputs.values, cells.values)
+        code = self.module.encode(inputs)
         loss = self._loss(code, cells)
         if self.sparsity > 0:
             loss = loss + self.sparsity * code.abs().mean(dim=-1)

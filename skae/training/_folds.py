@@ -11,9 +11,10 @@ from ._rows import Cells, Rows
 
 MOST_JUDGES = 5000
 DEFAULT_FRACTION = 0.1  # of the rows, that judge
-N_FOLDS = {400: 5, 1_500: 3}  # of tables of up to so many rows
+N_FOLDS = 5
 FEWEST_ROWS = 10
-VERY_FEW_ROWS, FEW_ROWS = N_FOLDS
+VERY_FEW_ROWS = 400  # up to which every fold judges: beyond, one has rows enough
+FEW_ROWS = 1_500  # up to which rows that judge are missed by the network that is kept
 MOST_CELLS = 250_000  # of which several networks train in twice the time of one
 
 
@@ -66,28 +67,32 @@ class Split:
 
 @dataclass(frozen=True)
 class Folds(Split):
-    """All rows train, and each is judged by a network that has not seen it.
+    """All rows train, and some or all are judged by a network that has not seen them.
 
-    As many networks as folds train side by side without a fold each, and one on all
-    rows, which is what is kept; the others only say for how long to train it, and
-    whether at all.
+    Networks train side by side: one on all rows, which is what is kept, and others
+    without a fold each, which only say for how long to train it, and whether at all.
 
     Attributes
     ----------
     fold : ndarray of int of shape (n_rows,)
-        Which of the networks judges a row.
+        Which of the networks judges a row; -1 where none does.
     """
 
     fold: np.ndarray
 
     @classmethod
     def among(cls, n_rows: int, seed: int) -> Folds:
-        """Cut rows into folds of nearly equal size at random."""
+        """Cut rows into folds of nearly equal size at random.
+
+        Of very few rows all folds judge, else one does.
+        """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(n_rows, generator=generator).numpy()
         fold = np.empty(n_rows, dtype=int)
-        fold[order] = np.arange(n_rows) % N_FOLDS[_size_class(n_rows)]
-        return cls(order, order, True, fold)
+        fold[order] = np.arange(n_rows) % N_FOLDS
+        if n_rows > VERY_FEW_ROWS:
+            fold[fold > 0] = -1
+        return cls(order, order[fold[order] >= 0], True, fold)
 
     @property
     def of_very_few(self) -> bool:
@@ -96,22 +101,18 @@ class Folds(Split):
 
     def rows(self, cells: Cells, weight: np.ndarray | None) -> tuple[Rows, Rows]:
         """Weigh all rows for each network: those of its fold have no weight."""
-        index, fold = (
+        index, judging, fold = (
             torch.from_numpy(array).to(cells.device)
-            for array in (self.training, self.fold)
+            for array in (self.training, self.judging, self.fold)
         )
         mass = np.ones(len(self.fold)) if weight is None else weight
         members = np.arange(self.fold.max() + 2)[:, None]  # the last has no fold
         of_members = mass * (self.fold != members)
         of_members = of_members / of_members.mean(axis=1, keepdims=True)
         weights = torch.from_numpy(of_members).to(cells.device, torch.float32)
-        of_judges = torch.from_numpy(mass / mass.mean())
+        of_judges = torch.from_numpy(mass / mass[self.judging].mean())
         of_judges = of_judges.to(cells.device, torch.float32)
-        return Rows(cells, index, weights), Rows(cells, index, of_judges, fold)
-
-
-def _size_class(n_rows: int) -> int:
-    return VERY_FEW_ROWS if n_rows <= VERY_FEW_ROWS else FEW_ROWS
+        return Rows(cells, index, weights), Rows(cells, judging, of_judges, fold)
 
 
 def choose_split(

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from ._judge import Best
 from ._rows import Cells, Rows
-from ._solvers import LBFGS, LEARNING_RATES, Cycle, GradientSolver
+from ._solvers import LBFGS, LEARNING_RATES, SQUARE_DECAY, Cycle, GradientSolver
 from ._weights import Weights
 
 ROWS_PER_JUDGE = 4  # rows trained on per row judged: judging stays below a tenth
 RESTARTS = 5
-DEFAULT_STEPS = 3000
 FEWEST_EPOCHS = 5
+MOST_EPOCHS = 50  # up to which a budget that is too small for a long table grows
+STILL_FALLING = 0.02  # share of the gain since the start, made since halfway
 Number = TypeVar("Number", int, float)
 
 
@@ -45,7 +46,8 @@ class Objective(Protocol):
 class History:
     """What happened in training.
 
-    The validation curve has one value per epoch, the latest one measured by then.
+    The validation curve has one value per epoch, the latest one measured by then. The
+    history is short if the epochs ended where the judged loss was still falling.
     """
 
     start_loss: float
@@ -53,6 +55,7 @@ class History:
     best_epoch: int = 0
     loss_curve: list[float] = field(default_factory=list)
     validation_curve: list[float] = field(default_factory=list)
+    is_short: bool = False
 
     @property
     def diverged(self) -> bool:
@@ -67,6 +70,14 @@ class Pace:
     Attributes
     ----------
     batch_rows : int
+    n_steps : int
+        Gradient steps of a fit, unless five epochs are more.
+    learning_rate : float
+        Of Adam.
+    square_decay : float
+        Of Adam.
+    fall_share : float
+        Share of the steps over which the learning rate falls.
     check_steps, patience_steps : int
         Gradient steps from one judgement to the next, and without an improvement until
         training winds down.
@@ -75,6 +86,10 @@ class Pace:
     """
 
     batch_rows: int = 128
+    n_steps: int = 3000
+    learning_rate: float = LEARNING_RATES["adam"]
+    square_decay: float = SQUARE_DECAY
+    fall_share: float = 0.1
     check_steps: int = 50
     patience_steps: int = 400
     least_gain: float = 0.0
@@ -146,9 +161,15 @@ class Training:
         self.batch_size = _resolve(settings.batch_size, pace.batch_rows)
         n_batches = math.ceil(len(rows) / self.batch_size)
         steps_per_epoch = 1 if settings.solver == "lbfgs" else n_batches
-        enough = max(FEWEST_EPOCHS, math.ceil(DEFAULT_STEPS / steps_per_epoch))
+        enough = max(FEWEST_EPOCHS, math.ceil(pace.n_steps / steps_per_epoch))
         patient = math.ceil(pace.patience_steps / steps_per_epoch)
-        self.cycle = Cycle(_resolve(settings.max_iter, enough), steps_per_epoch)
+        self.cycle = Cycle(
+            _resolve(settings.max_iter, enough), steps_per_epoch, pace.fall_share
+        )
+        self.is_long = enough < MOST_EPOCHS
+        self.most_epochs = self.cycle.last_epoch
+        if isinstance(settings.max_iter, str):
+            self.most_epochs = max(MOST_EPOCHS, self.cycle.last_epoch)
         self.check_epochs = max(
             math.ceil(pace.check_steps / steps_per_epoch),
             math.ceil(
@@ -158,9 +179,8 @@ class Training:
         self.patience = math.inf
         if settings.early_stopping:
             self.patience = _resolve(settings.n_iter_no_change, patient)
-        self.learning_rate = _resolve(
-            settings.learning_rate, LEARNING_RATES[settings.solver]
-        )
+        usual = LEARNING_RATES | {"adam": pace.learning_rate}
+        self.learning_rate = _resolve(settings.learning_rate, usual[settings.solver])
         self.weights = Weights(objective.module, penalised)
         self.solver = self._make_solver()
 
@@ -170,24 +190,31 @@ class Training:
             loss = self._run_epoch()
             if not math.isfinite(loss):
                 self._restart()
-            due = self.epoch - self.checked_at >= self.check_epochs
-            if due or self.epoch == self.cycle.last_epoch:
+            if self._is_due():
                 self._check()
             self.history.loss_curve.append(loss)
             self.history.validation_curve.append(self.validation_loss)
             if self.report.epoch(self.epoch, self.history):
                 self._check()
                 break
-            if self._is_tired() and not self._winds_down():
-                break
+            if self._is_tired():
+                if not self._winds_down():
+                    break
+            elif self._is_crossing() and self._is_still_falling():
+                self._go_on()
         return self._finish()
+
+    @property
+    def products_per_step(self) -> int:
+        """Numbers that a step multiplies on its way through the networks."""
+        return min(self.batch_size, len(self.rows)) * len(self.weights.vector)
 
     def _begin(self) -> None:
         self.best = Best(self.weights, self.validation, self._validation_losses())
         self.history = History(start_loss=self.best.loss, best_loss=self.best.loss)
         self.validation_loss = self.reference = self.best.loss
         self.epoch = self.checked_at = self.improved_at = self.restarts = 0
-        self.report.begin(self.cycle.last_epoch)
+        self.report.begin(self.most_epochs)
 
     def _run_epoch(self) -> float:
         first_step = self.epoch * self.cycle.steps_per_epoch
@@ -234,6 +261,28 @@ class Training:
             self.cycle.fall_from(self.epoch)
         return self.solver.has_rate
 
+    def _is_due(self) -> bool:
+        """Tell whether to ask the judges."""
+        is_late = self.epoch - self.checked_at >= self.check_epochs
+        return is_late or self.epoch == self.cycle.last_epoch or self._is_crossing()
+
+    def _is_crossing(self) -> bool:
+        """Tell whether to fall or to go on, where rows have been seen but few times."""
+        return self.is_long and self.epoch == self.cycle.fall_epoch
+
+    def _is_still_falling(self) -> bool:
+        """Tell whether the later half of the way brought much of what was gained."""
+        start = self.best.start_loss
+        halfway = [start, *self.history.validation_curve][self.epoch // 2]
+        gain = start - self.validation_loss
+        return halfway - self.validation_loss > STILL_FALLING * gain > 0
+
+    def _go_on(self) -> None:
+        """Put off the fall of the learning rate; tell where the user has to."""
+        can_grow = self.cycle.last_epoch < self.most_epochs
+        self.history.is_short = not can_grow
+        self.cycle.doubled(self.most_epochs)
+
     def _finish(self) -> History:
         self.best.restore(
             prefer_start=self.prefer_start, least_gain=self.pace.least_gain
@@ -261,6 +310,7 @@ class Training:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             l1_penalty=settings.l1_penalty,
+            square_decay=self.pace.square_decay,
         )
 
 

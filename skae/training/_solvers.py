@@ -12,9 +12,53 @@ from torch.nn import functional
 from ._rows import Rows
 from ._weights import Weights
 
+SQUARE_DECAY = 0.999  # of the average of squared gradients in Adam
 WARM_UP_STEPS = 100
 DECAY_STEPS = 300
+WIND_DOWN_STEPS = 200
 LEARNING_RATES = {"adam": 5e-3, "sgd": 5e-2, "lbfgs": 1.0}
+
+
+class Adam:
+    """Steps of Adam on one vector.
+
+    References
+    ----------
+    Kingma, D. P. and Ba, J. (2015). Adam: A method for stochastic optimization. ICLR.
+    """
+
+    MEAN_DECAY, EPSILON = 0.9, 1e-8
+
+    def __init__(self, vector: Tensor, square_decay: float) -> None:
+        self.mean = torch.zeros_like(vector)
+        self.square = torch.zeros_like(vector)
+        self.square_decay = square_decay
+        self.n_steps = 0
+
+    def step(self, vector: Tensor, gradient: Tensor, rate: float) -> None:
+        """Move the vector in place."""
+        self.n_steps += 1
+        self.mean.lerp_(gradient, 1 - self.MEAN_DECAY)
+        self.square.lerp_(gradient.square(), 1 - self.square_decay)
+        mean_mass = 1 - self.MEAN_DECAY**self.n_steps
+        square_mass = 1 - self.square_decay**self.n_steps
+        deviation = self.square.sqrt().add_(self.EPSILON * square_mass**0.5)
+        length = -rate * square_mass**0.5 / mean_mass
+        vector.addcdiv_(self.mean, deviation, value=length)
+
+
+class Nesterov:
+    """Steps along the gradient with Nesterov's momentum."""
+
+    def __init__(self, vector: Tensor, momentum: float) -> None:
+        self.velocity = torch.zeros_like(vector)
+        self.momentum = momentum
+
+    def step(self, vector: Tensor, gradient: Tensor, rate: float) -> None:
+        """Move the vector in place."""
+        self.velocity.mul_(self.momentum).add_(gradient)
+        vector.add_(gradient, alpha=-rate)
+        vector.add_(self.velocity, alpha=-rate * self.momentum)
 
 
 class GradientSolver:
@@ -40,20 +84,16 @@ class GradientSolver:
         momentum: float,
         weight_decay: float,
         l1_penalty: float,
+        square_decay: float = SQUARE_DECAY,
     ) -> None:
         self.weights = weights
         self.learning_rate = learning_rate
         self.decay = weight_decay if name == "adam" else 0.0
         self.l2_penalty = weight_decay if name == "sgd" else 0.0
         self.l1_penalty = l1_penalty
-        vectors = [weights.vector]
-        self.optimizer: torch.optim.Optimizer
+        self.step_of: Adam | Nesterov = Nesterov(weights.vector, momentum)
         if name == "adam":
-            self.optimizer = torch.optim.Adam(vectors, learning_rate, fused=True)
-        else:
-            self.optimizer = torch.optim.SGD(
-                vectors, learning_rate, momentum=momentum, nesterov=momentum > 0
-            )
+            self.step_of = Adam(weights.vector, square_decay)
 
     def epoch(
         self,
@@ -63,16 +103,16 @@ class GradientSolver:
     ) -> float:
         """Take one step per batch and return the mean loss."""
         total, n_rows = self.weights.vector.new_zeros(()), 0
-        (group,) = self.optimizer.param_groups
         for batch in batches:
-            group["lr"] = rate = self.learning_rate * next(rates)
+            rate = self.learning_rate * next(rates)
             self.weights.gradient.zero_()
             loss = loss_of(batch)
             (loss * batch.n_members).backward()
             if self.l2_penalty > 0:
                 penalised = self.weights.penalised
                 self.weights.penalised_gradient.add_(penalised, alpha=self.l2_penalty)
-            self.optimizer.step()
+            with torch.no_grad():
+                self.step_of.step(self.weights.vector, self.weights.gradient, rate)
             self._shrink(rate)
             self.weights.average()
             total = total + loss.detach() * len(batch)
@@ -155,22 +195,42 @@ class LBFGS:
 class Cycle:
     """The learning rate over a fit: a short rise, a plateau, a fall to zero.
 
-    The fall is at the end of `max_epochs`, or begins when `fall_from` is called.
+    The fall takes the last `fall_share` of `max_epochs`, or begins when `fall_from` is
+    called and is short then.
     """
 
-    def __init__(self, max_epochs: int, steps_per_epoch: int) -> None:
+    def __init__(
+        self, max_epochs: int, steps_per_epoch: int, fall_share: float = 0.1
+    ) -> None:
         total = max_epochs * steps_per_epoch
         self.steps_per_epoch = steps_per_epoch
+        self.fall_share = fall_share
         self.rise_steps = min(WARM_UP_STEPS, total // 10)
-        fall = min(max(DECAY_STEPS, total // 10), total // 3)
-        self.fall_epochs = math.ceil(fall / steps_per_epoch)
-        self.last_epoch = max_epochs
+        self._end_at(max_epochs)
+
+    def _end_at(self, last_epoch: int) -> None:
+        self.last_epoch = last_epoch
+        total = last_epoch * self.steps_per_epoch
+        fall = max(self.fall_share * total, min(DECAY_STEPS, total // 3))
+        self.fall_epochs = math.ceil(fall / self.steps_per_epoch)
+
+    @property
+    def fall_epoch(self) -> int:
+        """Epoch that the fall begins with."""
+        return self.last_epoch - self.fall_epochs
+
+    def doubled(self, most_epochs: int) -> None:
+        """Go on for twice as long."""
+        self._end_at(max(min(2 * self.last_epoch, most_epochs), self.last_epoch))
 
     def fall_from(self, epoch: int) -> None:
+        """Begin the fall now, over a few hundred steps."""
+        few = math.ceil(WIND_DOWN_STEPS / self.steps_per_epoch)
+        self.fall_epochs = min(self.fall_epochs, few)
         self.last_epoch = min(self.last_epoch, epoch + self.fall_epochs)
 
     def falls_in(self, epoch: int) -> bool:
-        return epoch >= self.last_epoch - self.fall_epochs
+        return epoch >= self.fall_epoch
 
     def rate(self, step: int) -> float:
         """Factor of the learning rate at a step, counted from 0."""

@@ -1,0 +1,170 @@
+"""What must not grow: costs of a fit and of its answers, each beside its bound.
+
+A line is a function that returns a figure, with the bound that it must not exceed::
+
+    python benchmarks/growth.py [--lines threads,budget]
+
+Seconds are of the process, on one thread where nothing else is said.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from argparse import ArgumentParser
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from _common import TextTable, split_rows, train_textbook
+from reconstruction import code_width, r_squared
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from sklearn.exceptions import ConvergenceWarning
+
+from skae import AutoencoderTransformer, VAETransformer
+
+Line = tuple[str, Callable[[], float], float]  # what, figure, bound
+
+
+def cpu_seconds(function: Callable[[], Any]) -> float:
+    """Return the seconds that the process computes, on all its threads."""
+    began = time.process_time()
+    function()
+    return time.process_time() - began
+
+
+def curved(n_rows: int, n_columns: int, seed: int = 0) -> np.ndarray:
+    """Draw rows around a curved surface of two dimensions."""
+    rng = np.random.default_rng(seed)
+    latent = rng.normal(size=(n_rows, 2))
+    waves = np.sin(
+        latent @ rng.normal(size=(2, n_columns)) + rng.normal(size=n_columns)
+    )
+    return waves + 0.1 * rng.normal(size=waves.shape)
+
+
+def autoencoder(**options: Any) -> AutoencoderTransformer:
+    return AutoencoderTransformer(2, random_state=0, device="cpu", **options)
+
+
+# -------------------------------------------------------------------------- training
+
+
+def threads() -> float:
+    """CPU seconds of a fit with four threads at hand, over those with one."""
+    X, seconds = curved(1_500, 7), {}
+    usual = torch.get_num_threads()
+    for n_threads in (1, 4):
+        torch.set_num_threads(n_threads)
+        seconds[n_threads] = cpu_seconds(lambda: autoencoder().fit(X))
+    torch.set_num_threads(usual)
+    return seconds[4] / seconds[1]
+
+
+def share_beside_steps(cls: type) -> float:
+    """Seconds of a fit that takes no step, over those of one that does."""
+    X = curved(1_500, 7)
+    times = [
+        cpu_seconds(lambda n=n: cls(2, random_state=0, device="cpu", max_iter=n).fit(X))
+        for n in (0, "auto")
+    ]
+    return times[0] / times[1]
+
+
+def folds() -> float:
+    """Seconds of steps judged by a fold, over those judged by a tenth of the rows."""
+    X = curved(1_000, 20)
+    steps = {"max_iter": 38, "batch_size": 128, "early_stopping": False}
+    auto, tenth = (
+        cpu_seconds(lambda f=f: autoencoder(validation_fraction=f, **steps).fit(X))
+        for f in ("auto", 0.1)
+    )
+    return auto / tenth
+
+
+def time_to_quality() -> float:
+    """Seconds of default fits over those of the textbook loop, on four tables."""
+    ours = textbook = 0.0
+    for load in (load_digits, load_breast_cancer, load_diabetes, load_wine):
+        split = split_rows(load().data, code_width(load().data.shape[1]), 0, 0.0)
+        textbook += cpu_seconds(lambda s=split: _textbook(s))
+        ours += cpu_seconds(lambda s=split: _default(s).fit(s.train))
+    return ours / textbook
+
+
+def lost_in_a_third() -> float:
+    """Share of the textbook loop's R² that a third of its time does not reach.
+
+    The mean over scikit-learn's tables; the number of epochs is what fits in.
+    """
+    lost = []
+    for load in (load_digits, load_breast_cancer):
+        split = split_rows(load().data, code_width(load().data.shape[1]), 0, 0.0)
+        began = time.process_time()
+        network = _textbook(split)
+        third = (time.process_time() - began) / 3
+        rows = torch.from_numpy(split.test.astype(np.float32))
+        with torch.no_grad():
+            goal = r_squared(split.test, network(rows).numpy())
+        lost.append(max(1 - _best_within(third, split) / goal, 0.0))
+    return float(np.mean(lost))
+
+
+def _textbook(split: Any) -> Any:
+    options = {"batch_size": 256, "n_epochs": 100, "seed": split.seed}
+    return train_textbook(split.train, split.n_components, **options)
+
+
+def _default(split: Any, **options: Any) -> AutoencoderTransformer:
+    width = split.n_components
+    return AutoencoderTransformer(width, random_state=0, device="cpu", **options)
+
+
+def _best_within(seconds: float, split: Any) -> float:
+    """Return the best held-out R² of fits that take no longer."""
+    best = 0.0
+    for n_epochs in (0, 2, 5, 10, 20, 40):
+        model = _default(split, max_iter=n_epochs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            if cpu_seconds(lambda m=model: m.fit(split.train)) > seconds:
+                break
+        rows = model.inverse_transform(model.transform(split.test))
+        best = max(best, r_squared(split.test, rows))
+    return best
+
+
+def silent_budgets() -> float:
+    """Fits of a long table that end too early and do not say so, of one."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        autoencoder(max_iter=3).fit(curved(12_000, 20))
+    return float(not any("max_iter" in str(warning.message) for warning in caught))
+
+
+LINES: list[Line] = [
+    ("threads", threads, 1.3),
+    ("beside steps, AE", lambda: share_beside_steps(AutoencoderTransformer), 0.15),
+    ("beside steps, VAE", lambda: share_beside_steps(VAETransformer), 0.15),
+    ("folds", folds, 2.0),
+    ("time to quality", time_to_quality, 0.7),
+    ("lost in a third", lost_in_a_third, 0.01),
+    ("silent budgets", silent_budgets, 0.0),
+]
+
+
+def main() -> None:
+    parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    names = [name for name, _, _ in LINES]
+    parser.add_argument("--lines", help=f"with commas, of {', '.join(names)}")
+    wanted = parser.parse_args().lines
+    table = TextTable("line", ("figure", ".3f"), ("bound", ".3f"))
+    autoencoder(max_iter=1).fit(curved(100, 5))  # what is imported late is not measured
+    for name, figure, bound in LINES:
+        if wanted is None or name in wanted.split(","):
+            table.row(name, figure(), bound)
+
+
+if __name__ == "__main__":
+    main()
