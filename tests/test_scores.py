@@ -263,3 +263,10 @@ def test_far_scores_lead_to_the_range_of_the_column(make):
 def test_big_columns_have_few_cells():
     column = np.random.default_rng(0).normal(size=100_000)
     assert len(SmoothScores(column, None).edges) < 200
+
+
+def test_values_that_are_close_only_since_they_are_many_are_not_the_same():
+    column = np.repeat(np.arange(1_500_000.0), 2)
+    scores = SmoothScores(column, None)
+    assert len(scores.spikes) == 0
+    assert scores.inverse(np.array([0.0])) == pytest.approx(750_000, rel=1e-3)
