@@ -228,6 +228,14 @@ def test_the_jacobian_is_that_of_the_seen_numbers_and_of_shared_indicators():
     assert_allclose(encoder.log_jacobian(X), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["bernoulli", "binary_cross_entropy"])
+def test_shares_of_ones_have_no_jacobian(kind):
+    X = np.c_[mixed()[:, 0], 5 * mixed()[:, 3], np.linspace(0, 20, 60)]
+    encoder = TableEncoder(["gaussian", kind, kind], ["minmax"] * 3).fit(X, None)
+    expected = np.full(60, -np.log(np.ptp(X[:, 0])))
+    assert_allclose(encoder.log_jacobian(X), expected)
+
+
 def test_integer_weights_encode_as_repeated_rows():
     X, weight = mixed(holes=0.2), np.random.default_rng(0).integers(1, 4, 60)
     one = encoder_of(X, weight.astype(float))
