@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from ._summaries import copies
 
-FEWEST_ROWS = 10  # of a spike, however small the table is
+FEWEST_ROWS = 10  # of a cell, however small the table is
 FEWEST_AT_THE_ENDS = 8  # of a cell where the column thins out
 SAME = 1e-6  # of the quartile range: values that differ by rounding alone
 
@@ -18,13 +18,12 @@ class SmoothScores:
     """Map a column to the scores that it would have in a normal sample, smoothly.
 
     The column is cut into cells, each of so many rows that its share of them is hardly
-    a matter of chance: about twice the square root of all rows, and fewer towards both
-    ends. A value that half as many rows have is a cell of its own, a spike. The edges
-    of the cells have the scores of their ranks; between them the map is a monotone
-    rational quadratic spline [1]_, and beyond the last it bends as a logarithm, so that
-    one value at a thousand deviations does not stand for the whole row. The slope of
-    the map times the normal density of the scores is a density of the column, whose
-    integral is one.
+    a matter of chance: the square root of all, and fewer towards both ends. A value
+    that as many rows have is a cell of its own, a spike. The edges of the cells have
+    the scores of their ranks; between them the map is a monotone rational quadratic
+    spline [1]_, and beyond the last it bends as a logarithm, so that one value at a
+    thousand deviations does not stand for the whole row. The slope of the map times the
+    normal density of the scores is a density of the column, whose integral is one.
 
     On the way back all scores that belong to a spike lead to its value, so that spikes
     are drawn as often as they were seen, and no score leads out of the column's range.
@@ -167,7 +166,7 @@ def _cuts(rows: np.ndarray, is_spike: np.ndarray, fewest: float) -> np.ndarray:
     cuts = [around]
     for start, stop in pairwise(np.unique([0, *(around + 1), len(rows)])):
         above = np.cumsum(rows[start:stop])
-        size = above[-1] / max(above[-1] // (2 * fewest), 1)
+        size = above[-1] / max(above[-1] // fewest, 1)
         wanted = np.arange(size, above[-1], size)
         halves = size / 2.0 ** np.arange(1, 64)
         halves = halves[halves >= FEWEST_AT_THE_ENDS]
