@@ -169,6 +169,22 @@ def test_single_precision_far_from_zero_keeps_its_digits(scaling):
     assert_allclose(scaler.decode(exact.astype(np.float32)), X, rtol=1e-7)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_column_of_rare_values_has_a_twentieth_of_its_range_as_scale(weighted):
+    rng = np.random.default_rng(0)
+    rare, less_rare, tailed = np.zeros((3, 2000))
+    rare[:3], less_rare[:60], tailed[:] = [2, 9, 16], 16, rng.standard_t(2, 2000)
+    X = np.c_[rare, less_rare, tailed, rng.normal(size=2000)]
+    weight = rng.uniform(0.5, 1, 2000) if weighted else None
+    scaler = scaler_of("standard", X, weight)
+    mean = np.average(X, axis=0, weights=weight)
+    deviation = np.average((X - mean) ** 2, axis=0, weights=weight) ** 0.5
+    assert scaler.scale_[0] == pytest.approx(16 / 20)
+    assert deviation[0] < 0.75 * scaler.scale_[0]
+    assert_allclose(scaler.scale_[1:], deviation[1:])
+    assert_allclose(scaler.decode(scaler.encode(X)), X, atol=1e-12)
+
+
 def test_columns_too_small_for_single_precision_stay_finite():
     X = 1e-200 * table()
     scaler = scaler_of("standard", X)

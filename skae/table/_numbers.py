@@ -12,18 +12,23 @@ from ._summaries import (
     _quartile_deviation,
     _range,
     _resolution,
+    largest_share,
     mean_and_deviation,
 )
 
 HERMITE_NODES = 9
+RARE = 0.99  # share of one value beyond which the others are rare
+FARTHEST = 20  # deviations that the range of a column of rare values has at most
 RESOLUTION_ROWS = 10_000
 
 
 class ColumnScaler:
     """Bring numeric columns to one scale, and outputs back to the user's units.
 
-    A constant column is centred and left at its scale on the way in, and comes back as
-    its constant on the way out, whatever the networks say.
+    A column of which nearly all rows share one value has a scale of at least a
+    twentieth of its range: a pixel that is rarely on would rule the few rows that have
+    it. A constant column is centred and left at its scale on the way in, and comes back
+    as its constant on the way out, whatever the networks say.
 
     Parameters
     ----------
@@ -68,6 +73,9 @@ class ColumnScaler:
         self.centre_, self.scale_ = mean_and_deviation(
             self._to_scores(X), sample_weight
         )
+        for j in np.flatnonzero(high - low > FARTHEST * self.scale_):
+            if j not in self.scores_ and largest_share(X[:, j], sample_weight) >= RARE:
+                self.scale_[j] = (high - low)[j] / FARTHEST
         ranged, raw = self._columns("minmax"), self._columns(None)
         self.centre_[ranged], self.scale_[ranged] = low[ranged], (high - low)[ranged]
         self.scale_[self.constant_] = 1.0
