@@ -367,7 +367,14 @@ class VAETransformer(BaseAutoencoder):
         -------
         log_likelihoods : ndarray of shape (n_samples,)
             Of the rows in the units of the table, as `PCA.score_samples` and
-            `GaussianMixture.score_samples` give them.
+            `GaussianMixture.score_samples` give them. Levels, counts and columns under
+            "bernoulli" have a probability instead, in any units the same; of the latter
+            what lies between both ends counts as a share of ones.
+
+        Raises
+        ------
+        ValueError
+            If a column of counts has a value that is none.
 
         References
         ----------

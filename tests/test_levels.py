@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from columns import codes_of
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.preprocessing import OneHotEncoder
@@ -139,3 +141,26 @@ def test_the_chance_of_a_level_is_its_share_and_nothing_where_missing():
     level = LevelEncoder(codes, None)
     found = level.log_chance(np.array([0, 1, 2, np.nan]), level.share)
     assert_allclose(found, np.log([1, 1 / 3, 2 / 3, 1]))
+
+
+@given(counts=st.lists(st.integers(1, 6), min_size=2, max_size=50), seed=st.integers(0))
+@settings(max_examples=60, deadline=None)
+def test_the_decoded_level_is_the_likeliest_of_all(counts, seed):
+    level = LevelEncoder(codes_of(*counts), None)
+    assume(level.width > 1)
+    chances = np.random.default_rng(seed).dirichlet(np.ones(level.width), 40)
+    of_levels = chances[:, level.position] * level.share
+    found = level.decode((chances - level.centre) / level.scale, None)
+    likeliest = of_levels.max(axis=1)
+    assert_allclose(of_levels[np.arange(40), found], likeliest, rtol=1e-9)
+
+
+def test_decoding_ids_takes_no_room_for_every_pair_of_row_and_level():
+    codes = codes_of(*[50] * 5, *[1] * 20_000)
+    level = LevelEncoder(codes, None)
+    indicators = level.encode(codes[:1000])
+    tracemalloc.start()
+    level.decode(indicators, None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * indicators.nbytes

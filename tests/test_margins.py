@@ -7,10 +7,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from skae.table._margins import MARGIN_KNOTS, Margins
+from skae.table._margins import Margins
+from skae.table._ranks import MOST_KNOTS
 
 N_ROWS, N_DRAWS = 2000, 5000
-KNOT = 1 / MARGIN_KNOTS  # share of the rows between neighbouring knots
+KNOT = 1 / MOST_KNOTS  # share of the rows between neighbouring knots
 QUANTILES = np.linspace(0.01, 0.99, 99)
 TABLES = {
     "normal": lambda rng, n: rng.normal(3, 2, n),

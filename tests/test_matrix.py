@@ -197,17 +197,6 @@ def test_infinite_values_are_not_hidden():
     assert encoder.encode(X).matrix[:2, 0].tolist() == [np.inf, -np.inf]
 
 
-def test_expected_rows_have_the_likeliest_levels_and_the_mean_numbers():
-    encoder = encoder_of(mixed(), scaling="quantile")
-    matrix = encoder.encode(mixed()).matrix
-    variance = np.random.default_rng(0).random(matrix.shape)
-    found, decoded = encoder.expected(matrix, variance), encoder.decode(matrix)
-    assert_array_equal(found[:, [1, 3, 4, 5]], decoded[:, [1, 3, 4, 5]])
-    numbers = encoder.scaler_.expected(matrix[:, :2], variance[:, :2])
-    assert_array_equal(found[:, [0, 2]], numbers)
-    assert np.isnan(found[:, 6]).all()
-
-
 def test_rows_within_range_are_those_of_the_scaler_and_levels_stay():
     encoder = encoder_of(mixed())
     far = np.tile([1e5, 4.0, 2.4, 1.0, 0.0, 2.0, np.nan], (3, 1))
@@ -226,6 +215,14 @@ def test_the_jacobian_is_that_of_the_seen_numbers_and_of_shared_indicators():
     shares = np.select([X[:, 1] == 1, X[:, 1] == 2], np.log([1 / 3, 2 / 3]), 0.0)
     expected = numbers.sum(axis=1) + shares
     assert_allclose(encoder.log_jacobian(X), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "binary_cross_entropy"])
+def test_shares_of_ones_have_no_jacobian(kind):
+    X = np.c_[mixed()[:, 0], 5 * mixed()[:, 3], np.linspace(0, 20, 60)]
+    encoder = TableEncoder(["gaussian", kind, kind], ["minmax"] * 3).fit(X, None)
+    expected = np.full(60, -np.log(np.ptp(X[:, 0])))
+    assert_allclose(encoder.log_jacobian(X), expected)
 
 
 def test_integer_weights_encode_as_repeated_rows():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from copy import copy
 from functools import cache
 
@@ -281,17 +282,19 @@ def test_the_code_is_the_posterior_mean():
     np.testing.assert_allclose(fitted.transform(X), expected, atol=1e-8)
 
 
-def test_bernoulli_rows_have_a_mass_that_sums_to_one():
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 5), (-20, 1e4)])
+def test_bernoulli_rows_have_a_mass_that_sums_to_one(low, high):
     rng = np.random.default_rng(0)
     hidden = rng.integers(0, 2, size=300)
     binary = np.c_[hidden, hidden, rng.integers(0, 2, size=300)].astype(float)
+    binary = low + (high - low) * binary
     fitted = VAETransformer(1, likelihood="bernoulli", max_iter=100, **QUICK).fit(
         binary
     )
-    every = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, -1).T.astype(float)
+    every = np.array(list(itertools.product([low, high], repeat=3)), dtype=float)
     mass = np.exp(fitted.score_samples(every, n_importance_samples=512))
     assert mass.sum() == pytest.approx(1.0, abs=0.02)
-    assert set(np.unique(fitted.sample(40, random_state=0))) == {0.0, 1.0}
+    assert set(np.unique(fitted.sample(40, random_state=0))) == {low, high}
 
 
 def test_samples_have_the_moments_of_the_table(trained):
@@ -678,7 +681,7 @@ def test_each_column_may_have_its_likelihood():
         ({"nope": "poisson"}, r"column 'nope'.*\['fare', 'group', 'sign'\]"),
         ({"fare": "posson"}, "'posson'.*'poisson'"),
         ({"group": "poisson"}, "'group'.*categor"),
-        ({"fare": "poisson"}, r"not counts.*'poisson'.*0, 1, 2"),
+        ({"fare": "poisson"}, r"'fare'.*not a count.*'poisson'.*0, 1, 2"),
     ],
 )
 def test_likelihoods_of_columns_that_cannot_be_are_refused(likelihood, message):
@@ -686,7 +689,26 @@ def test_likelihoods_of_columns_that_cannot_be_are_refused(likelihood, message):
         VAETransformer(likelihood=likelihood, max_iter=0).fit(mixed_frame())
 
 
-@pytest.mark.parametrize("cells", [[-1.0, 2.0, 3.0], [0.5, 1.0, 2.0]])
-def test_counts_are_whole_and_not_negative(cells):
-    with pytest.raises(ValueError, match="not counts"):
-        VAETransformer(1, likelihood="poisson").fit(np.array(cells)[:, None])
+VERBS = ["transform", "score_samples", "score", "reconstruction_error", "impute"]
+
+
+@pytest.mark.parametrize("kind", ["poisson", "negative_binomial"])
+@pytest.mark.parametrize("value", [-50.0, 2.5])
+@pytest.mark.parametrize("verb", ["fit", *VERBS])
+def test_counts_are_whole_and_not_negative(kind, value, verb):
+    frame = pd.DataFrame({"size": X[:60, 0], "children": np.arange(60) % 4.0})
+    model = VAETransformer(1, likelihood={"children": kind}, max_iter=0).fit(frame)
+    wrong = frame.copy()
+    wrong.loc[3, "children"] = value
+    wrong.loc[3, "size"] = np.nan
+    message = rf"got {value:g} in column 'children'.*'{kind}'.*0, 1, 2"
+    with pytest.raises(ValueError, match=message):
+        getattr(model, verb)(wrong)
+    with pytest.raises(ValueError, match="got -1 in column 1"):
+        VAETransformer(1, likelihood={1: kind}, max_iter=0).fit(
+            np.where(np.arange(2) == 1, -1.0, frame.to_numpy())
+        )
+    frame.loc[3, "children"] = np.nan
+    getattr(model, verb)(frame)  # a hole is none
+    with pytest.raises(ValueError, match="in column 'children'"):
+        model.sample(2, given={"children": value})

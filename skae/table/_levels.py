@@ -25,6 +25,8 @@ class LevelEncoder:
         Frequency of a level among those of its indicator.
     frequency : ndarray of shape (n_levels,)
         Frequency of the indicator of a level.
+    likeliest : ndarray of int of shape (n_indicators,)
+        The most frequent level of each indicator, sorted.
     width : int
         Number of columns: none for a single indicator, and one for two of them.
     centre, scale : ndarray of shape (width,)
@@ -43,6 +45,9 @@ class LevelEncoder:
         self.position[rare] = (~rare).sum()
         mass = np.bincount(self.position, counts)
         self.share = counts / mass[self.position] if len(counts) else counts
+        by_frequency = np.argsort(-self.share, kind="stable")
+        _, first = np.unique(self.position[by_frequency], return_index=True)
+        self.likeliest = np.sort(by_frequency[first])
         by_position = mass / mass.sum() if len(mass) else mass
         self.frequency = by_position[self.position]
         self.width = 0 if len(mass) < 2 else 1 if len(mass) == 2 else len(mass)
@@ -75,7 +80,8 @@ class LevelEncoder:
         elif self.width == 0:
             chances = np.ones((len(indicators), 1))
         if generator is None:
-            return (chances[:, self.position] * self.share).argmax(axis=1)
+            among = chances[:, self.position[self.likeliest]]
+            return self.likeliest[(among * self.share[self.likeliest]).argmax(axis=1)]
         position = chances.argmax(axis=1)
         codes = np.empty(len(position))
         for shared in np.unique(position):

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import kstwobign
 
-from ._numbers import NormalScores
+from ._ranks import NormalScores
 from ._summaries import _resolution, copies
 
-MARGIN_KNOTS = 256  # of each margin that samples are brought to
 SURE = 0.01  # chance of a distance that large between samples of one distribution
 LEVEL_ROWS = 20  # that tell how a number is spread within a level
 TELLING = 0.05  # of the variance of a number's ranks, that levels must explain
@@ -35,7 +34,7 @@ class Margin:
     @classmethod
     def of(cls, column: np.ndarray, weight: np.ndarray | None) -> Margin:
         n_seen = float(copies(weight, len(column)) @ ~np.isnan(column))
-        scores = NormalScores(column, weight, MARGIN_KNOTS)
+        scores = NormalScores(column, weight)
         return cls(scores, _resolution(column, weight) > 0, n_seen)
 
     def is_of(self, drawn: np.ndarray) -> bool:
@@ -143,7 +142,7 @@ class Margins:
                     if margin.is_of(drawn[:, j]):
                         continue
                     of_level = scores[:, j]
-                ranks[j, level] = NormalScores(of_level, None, MARGIN_KNOTS)
+                ranks[j, level] = NormalScores(of_level, None)
         return Matching(self.of_numbers, ranks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -141,8 +142,20 @@ class TableEncoder:
                 self._check_unit_interval(
                     kind, encoded[:, self.columns_of(chosen[self.order_])]
                 )
-            if KINDS[kind].domain == "count":
-                _check_counts(kind, table[:, chosen])
+
+    def check_counts(self, table: np.ndarray, names: Sequence[Any]) -> None:
+        """Refuse values that are no counts in columns of counts, by their names."""
+        for feature, kind in enumerate(self.kinds):
+            if KINDS[kind].domain != "count":
+                continue
+            column = table[:, feature]
+            wrong = column[(column < 0) | (column % 1 > 0)]
+            if len(wrong):
+                raise ValueError(
+                    f"got {wrong[0]:g} in column {names[feature]!r}, which is not a "
+                    f"count, but {kind!r} expects 0, 1, 2, ...: name the columns of "
+                    "counts, likelihood={name: kind}."
+                )
 
     def _check_unit_interval(self, kind: str, columns: np.ndarray) -> None:
         low, high = columns.min(), columns.max()
@@ -164,21 +177,6 @@ class TableEncoder:
         numbers = self.scaler_.decode(matrix[:, : len(self.numeric_)])
         if self.is_all_numbers_:
             return numbers
-        return self.assemble(numbers, matrix, generator)
-
-    def expected(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-        """Return the mean of each number and the likeliest level of the others."""
-        count = len(self.numeric_)
-        numbers = self.scaler_.expected(mean[:, :count], variance[:, :count])
-        return self.assemble(numbers, mean)
-
-    def assemble(
-        self,
-        numbers: np.ndarray,
-        matrix: np.ndarray,
-        generator: np.random.Generator | None = None,
-    ) -> np.ndarray:
-        """Put decoded numbers and the levels of an encoded matrix into a table."""
         X = np.full((len(matrix), len(self.kinds)), np.nan, matrix.dtype)
         X[:, self.numeric_] = numbers
         start = len(self.numeric_)
@@ -202,9 +200,13 @@ class TableEncoder:
     def log_jacobian(self, X: np.ndarray) -> np.ndarray:
         """Log-density of the table's units less that of the matrix, per row, in nats.
 
-        It holds the chance of each level among those that share its indicator.
+        It holds the chance of each level among those that share its indicator. What is
+        a share of ones in the unit interval has a probability, in any units the same.
         """
-        total = self.scaler_.log_derivative(self._numbers(X)).sum(axis=1)
+        slopes = self.scaler_.log_derivative(self._numbers(X))
+        kinds = [KINDS[self.kinds[feature]] for feature in self.numeric_]
+        slopes[:, [kind.domain == "unit interval" for kind in kinds]] = 0.0
+        total = slopes.sum(axis=1)
         for feature, level in self.levels_.items():
             total += level.log_chance(X[:, feature], level.share)
         return total
@@ -216,12 +218,3 @@ class TableEncoder:
     def _numbers(self, X: np.ndarray) -> np.ndarray:
         """Return the numeric columns, without a copy where there are no others."""
         return X if self.is_all_numbers_ else X[:, self.numeric_]
-
-
-def _check_counts(kind: str, numbers: np.ndarray) -> None:
-    numbers = numbers[~np.isnan(numbers)]
-    if (numbers < 0).any() or (numbers % 1 != 0).any():
-        raise ValueError(
-            f"got values that are not counts, but {kind!r} expects 0, 1, 2, ...: name "
-            "the columns of counts, likelihood={name: kind}."
-        )

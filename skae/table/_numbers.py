@@ -5,27 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
+from ._scores import SmoothScores
 from ._summaries import (
     _decimals,
     _quartile_deviation,
     _range,
     _resolution,
-    copies,
+    largest_share,
     mean_and_deviation,
 )
 
-MOST_KNOTS = 1000
-HERMITE_NODES = 9
+RARE = 0.99  # share of one value beyond which the others are rare
+FARTHEST = 20  # deviations that the range of a column of rare values has at most
 RESOLUTION_ROWS = 10_000
 
 
 class ColumnScaler:
     """Bring numeric columns to one scale, and outputs back to the user's units.
 
-    A constant column is centred and left at its scale on the way in, and comes back as
-    its constant on the way out, whatever the networks say.
+    A column of which nearly all rows share one value has a scale of at least a
+    twentieth of its range: a pixel that is rarely on would rule the few rows that have
+    it. A constant column is centred and left at its scale on the way in, and comes back
+    as its constant on the way out, whatever the networks say.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ class ColumnScaler:
         scaled units; zero where hardly a value occurs twice.
     quartile_deviation_ : ndarray of shape (n_features,)
         Standard deviation of a normal column with the same quartiles, in scaled units.
-    scores_ : dict of int to NormalScores
+    scores_ : dict of int to SmoothScores
         Of the columns that have them.
     """
 
@@ -63,13 +65,16 @@ class ColumnScaler:
         self.low_, self.high_ = low, high
         self.decimals_ = _decimals(X)
         self.scores_ = {
-            j: NormalScores(X[:, j], sample_weight)
+            j: SmoothScores(X[:, j], sample_weight)
             for j in self._columns("quantile")
             if varies[j]
         }
         self.centre_, self.scale_ = mean_and_deviation(
             self._to_scores(X), sample_weight
         )
+        for j in np.flatnonzero(high - low > FARTHEST * self.scale_):
+            if j not in self.scores_ and largest_share(X[:, j], sample_weight) >= RARE:
+                self.scale_[j] = (high - low)[j] / FARTHEST
         ranged, raw = self._columns("minmax"), self._columns(None)
         self.centre_[ranged], self.scale_[ranged] = low[ranged], (high - low)[ranged]
         self.scale_[self.constant_] = 1.0
@@ -107,21 +112,6 @@ class ColumnScaler:
         X[:, self.constant_] = self.low_[self.constant_]
         return X
 
-    def expected(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-        """Mean in the user's units of cells that are Gaussian in scaled units.
-
-        Where the scale is not a linear one, by Gauss-Hermite quadrature.
-        """
-        if not self.scores_:
-            return self.decode(mean)
-        nodes, weights = np.polynomial.hermite_e.hermegauss(HERMITE_NODES)
-        deviation = np.sqrt(variance)
-        parts = [
-            weight * self.decode(mean + node * deviation)
-            for node, weight in zip(nodes, weights / weights.sum(), strict=True)
-        ]
-        return np.sum(parts, axis=0)
-
     def within_range(self, X: np.ndarray, whole: bool) -> np.ndarray:
         """Clip rows to the fitted range; with `whole`, round them as its values are."""
         X = np.clip(X, self.low_, self.high_)
@@ -143,82 +133,3 @@ class ColumnScaler:
         for j, scores in self.scores_.items():
             encoded[:, j] = scores.scores(X[:, j])
         return encoded
-
-
-class NormalScores:
-    """Map a column to the scores that its ranks would have in a normal sample.
-
-    Equal values share the score of their mean rank (van der Waerden scores). Between
-    the values the map is linear, and beyond them it goes on with the mean slope. On the
-    way back all scores that belong to a repeated value lead to that value, so that
-    spikes and whole numbers are drawn as often as they were seen.
-
-    Parameters
-    ----------
-    column : ndarray of shape (n_samples,)
-        Missing cells are NaN.
-    sample_weight : ndarray of shape (n_samples,) or None
-    """
-
-    def __init__(
-        self,
-        column: np.ndarray,
-        sample_weight: np.ndarray | None,
-        most_knots: int = MOST_KNOTS,
-    ) -> None:
-        seen = ~np.isnan(column)
-        weight = np.ones(len(column)) if sample_weight is None else sample_weight
-        values, which = np.unique(column[seen].astype(np.float64), return_inverse=True)
-        rows = copies(sample_weight, len(column))[seen]
-        counts = np.bincount(which, rows, len(values))
-        mass = np.bincount(which, weight[seen], len(values))
-        above = np.cumsum(mass) / max(mass.sum(), np.finfo(float).tiny)
-        below = above - mass / max(mass.sum(), np.finfo(float).tiny)
-        kept = _knots(above, most_knots)
-        self.values = values[kept]
-        self.at_values = ndtri((above + below)[kept] / 2)
-        repeated = counts[kept] > 1
-        low = np.where(repeated, ndtri(below[kept]), self.at_values)
-        high = np.where(repeated, ndtri(above[kept]), self.at_values)
-        self.edges = np.stack([low, high], axis=1).ravel().clip(-10, 10)
-
-    def scores(self, column: np.ndarray) -> np.ndarray:
-        result = np.interp(column, self.values, self.at_values)
-        low, high, slope = self.values[0], self.values[-1], self._mean_slope()
-        result += np.minimum(column - low, 0) * slope
-        result += np.maximum(column - high, 0) * slope
-        return result.astype(column.dtype)
-
-    def inverse(self, scores: np.ndarray) -> np.ndarray:
-        return np.interp(scores, self.edges, np.repeat(self.values, 2))
-
-    def chances(self, column: np.ndarray) -> np.ndarray:
-        """Share of the column below each value."""
-        inside = ndtr(np.interp(column, self.values, self.at_values))
-        beyond = np.where(column < self.values[0], 0.0, inside)
-        return np.where(column > self.values[-1], 1.0, beyond)
-
-    def log_slope(self, column: np.ndarray) -> np.ndarray:
-        """Log of the slope of the scores, at a value the mean slope around it."""
-        if len(self.values) < 2:
-            return np.zeros(len(column))
-        left = np.searchsorted(self.values, column, side="left") - 1
-        right = np.searchsorted(self.values, column, side="right")
-        last = len(self.values) - 1
-        inside = (column >= self.values[0]) & (column <= self.values[-1])
-        left, right = left.clip(0, last - 1), right.clip(1, last)
-        rise = self.at_values[right] - self.at_values[left]
-        run = self.values[right] - self.values[left]
-        return np.log(np.where(inside, rise / run, self._mean_slope()))
-
-    def _mean_slope(self) -> float:
-        run = self.values[-1] - self.values[0]
-        return float((self.at_values[-1] - self.at_values[0]) / run) if run else 1.0
-
-
-def _knots(above: np.ndarray, most: int) -> np.ndarray:
-    """Choose values, evenly spaced by rank, with both ends."""
-    if len(above) <= most:
-        return np.arange(len(above))
-    wanted = np.searchsorted(above, np.linspace(0, 1, most))
-    return np.unique(np.r_[0, wanted.clip(0, len(above) - 1), len(above) - 1])

@@ -37,6 +37,14 @@ def _resolution(column: np.ndarray, weight: np.ndarray | None = None) -> float:
     return float(np.exp(np.average(np.log(around), weights=counts)))
 
 
+def largest_share(column: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Return the share of the seen cells that have the most frequent value."""
+    seen = ~np.isnan(column)
+    _, which = np.unique(column[seen], return_inverse=True)
+    mass = np.bincount(which, None if weight is None else weight[seen])
+    return float(mass.max() / mass.sum())
+
+
 def _quartile_deviation(column: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Return the deviation of a normal column with the same quartiles."""
     seen = ~np.isnan(column)

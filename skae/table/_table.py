@@ -99,7 +99,11 @@ class Table:
         return kinds
 
     def encode(self, rows: np.ndarray, weight: np.ndarray | None = None) -> Encoded:
-        """Encode rows of numbers and level codes, in their dtype."""
+        """Encode rows of numbers and level codes, in their dtype.
+
+        Rows with values that a column of counts cannot hold are refused.
+        """
+        self.encoder.check_counts(rows, self.names)
         return self.encoder.encode(rows, weight)
 
     def check(self, rows: np.ndarray, encoded: Encoded) -> None:
