@@ -293,7 +293,7 @@ class AutoencoderTransformer(BaseAutoencoder):
             where none is seen.
         """
         check_is_fitted(self)
-        return self._of_rows(self._read(X), lambda rows, of: -self._errors(of))
+        return self._of_rows(self._read(X), lambda rows, of: -self._errors(rows, of))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the share of the variance that the reconstruction explains (R²).
@@ -325,11 +325,13 @@ class AutoencoderTransformer(BaseAutoencoder):
             return float(error == 0)
         return float(1 - error / variance)
 
-    def _errors(self, encoded: Encoded) -> np.ndarray:
-        """Mean squared error over the seen cells of each row."""
+    def _errors(self, rows: np.ndarray, encoded: Encoded) -> np.ndarray:
+        """Mean squared error over the cells of each row that are not missing."""
         errors = self._model.cell_errors(encoded)
+        unseen = self._table.unseen_errors(rows)
         n_seen = errors.shape[1] if encoded.seen is None else encoded.seen.sum(axis=1)
-        return errors.sum(axis=1) / np.maximum(n_seen, 1)
+        n_cells = n_seen + np.count_nonzero(unseen, axis=1)
+        return (errors.sum(axis=1) + unseen.sum(axis=1)) / np.maximum(n_cells, 1)
 
     def _kinds(self) -> tuple[Kind, dict[int | str, Kind]]:
         return KINDS[self.loss], {}

@@ -9,7 +9,6 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.base import (
     BaseEstimator,
@@ -35,8 +34,9 @@ from .model._holes import code_width, principal_components_of
 from .model._model import Model
 from .network._autoencoders import Autoencoder
 from .network._design import Design, hidden_widths, users_randomness
+from .table._containers import in_output
 from .table._distinct import distinct_rows, recur
-from .table._frames import TableReader, to_container
+from .table._frames import TableReader
 from .table._table import Table
 from .training._folds import Split, choose_split
 from .training._loop import Objective, Settings
@@ -298,8 +298,8 @@ class BaseAutoencoder(
         Returns
         -------
         rows : ndarray or dataframe of shape (n_samples, n_features)
-            A dataframe like that of the fit, with its dtypes and levels, if it had
-            columns of levels or missing cells, or where `set_output` asked for one. The
+            In the container of the fit: an array, or a dataframe of the same library,
+            names, dtypes and levels, unless `set_output` asked for another one. The
             likeliest level stands for its column.
 
         Raises
@@ -320,7 +320,7 @@ class BaseAutoencoder(
         )
         return self._as_table(rows, X)
 
-    def reconstruction_error(self, X: Any) -> pd.DataFrame:
+    def reconstruction_error(self, X: Any) -> Any:
         """Compute how far each cell is from its reconstruction.
 
         Large cells say why a row is odd: each is what its column adds to the error of
@@ -333,12 +333,11 @@ class BaseAutoencoder(
 
         Returns
         -------
-        errors : DataFrame of shape (n_samples, n_features)
-            Squared errors in scaled units, where a column's variance is about one, with
-            the column names of the fit and the index of `X` if it is a pandas
-            dataframe. A categorical column has the sum over its levels. NaN where a
-            cell is missing; 0 in a column that was all missing or of one level in the
-            fit.
+        errors : ndarray or dataframe of shape (n_samples, n_features)
+            Squared errors in scaled units, where a column's variance is about one, in
+            the container of the fit. A categorical column has the sum over its levels.
+            NaN where a cell is missing; 0 in a column that was all missing or of one
+            level in the fit.
         """
         check_is_fitted(self)
 
@@ -346,8 +345,7 @@ class BaseAutoencoder(
             return self._table.by_column(self._model.cell_errors(encoded), rows)
 
         cells = self._of_rows(self._read(X), errors)
-        index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(cells, index=index, columns=self._table.column_names)
+        return self._in_output(self._table.frames.write_numbers(cells, X), X)
 
     def impute(
         self,
@@ -379,9 +377,9 @@ class BaseAutoencoder(
         Returns
         -------
         filled : array or dataframe of shape (n_samples, n_features), or list of them
-            The same table in the same container: seen cells are as they were, bit for
-            bit. A column that was all missing in the fit stays as it is. With
-            `n_draws`, a list of so many tables.
+            The same table in its own container, unless `set_output` asked for another
+            one: seen cells are as they were, bit for bit. A column that was all missing
+            in the fit stays as it is. With `n_draws`, a list of so many tables.
 
         References
         ----------
@@ -411,6 +409,7 @@ class BaseAutoencoder(
         if holed.any():
             completed = self._of_rows(rows[holed], complete)
         tables = [self._table.fill(X, holed, c) for c in completed.swapaxes(0, 1)]
+        tables = [self._in_output(table, X) for table in tables]
         return tables[0] if n_draws is None else tables
 
     def sample(
@@ -444,8 +443,8 @@ class BaseAutoencoder(
         Returns
         -------
         rows : ndarray or dataframe of shape (n_samples, n_features)
-            In the units of the table. A dataframe like that of the fit if it had
-            categorical columns or missing cells, or where `set_output` asked for one.
+            In the units of the table and in the container of the fit, unless
+            `set_output` asked for another one.
 
         Raises
         ------
@@ -489,6 +488,7 @@ class BaseAutoencoder(
         return by_chunks(of_chunk, rows, self._model.chunk_rows)
 
     def _as_table(self, rows: np.ndarray, original: Any = None) -> Any:
-        if self._table.frames.is_typed_:
-            return self._table.frames.write(rows, original)
-        return to_container(rows, self._table.column_names, self, original)
+        return self._in_output(self._table.frames.write(rows, original), original)
+
+    def _in_output(self, table: Any, original: Any) -> Any:
+        return in_output(table, self._table.column_names, self, original)

@@ -25,6 +25,8 @@ class LevelEncoder:
         Frequency of a level among those of its indicator.
     frequency : ndarray of shape (n_levels,)
         Frequency of the indicator of a level.
+    mass : float
+        Weight of the cells that are there.
     width : int
         Number of columns: none for a single indicator, and one for two of them.
     centre, scale : ndarray of shape (width,)
@@ -42,6 +44,7 @@ class LevelEncoder:
         self.position = np.cumsum(~rare) - 1
         self.position[rare] = (~rare).sum()
         mass = np.bincount(self.position, counts)
+        self.mass = float(mass.sum())
         self.share = counts / mass[self.position] if len(counts) else counts
         by_position = mass / mass.sum() if len(mass) else mass
         self.frequency = by_position[self.position]
@@ -51,8 +54,8 @@ class LevelEncoder:
         self.scale = np.full(self.width, np.sqrt(variance) if variance > 0 else 1.0)
 
     def encode(self, codes: np.ndarray) -> np.ndarray:
-        """Return standardised indicators, zeros where the cell is missing."""
-        seen = np.flatnonzero(~np.isnan(codes))
+        """Return standardised indicators, zeros where the cell has no level."""
+        seen = np.flatnonzero(codes >= 0)
         indicators = np.zeros((len(codes), self.width), codes.dtype)
         if self.width:
             positions = self.position[codes[seen].astype(int)]
@@ -85,8 +88,20 @@ class LevelEncoder:
         return codes
 
     def log_chance(self, codes: np.ndarray, chances: np.ndarray) -> np.ndarray:
-        """Log of the chance of each cell's level, zero where it is missing."""
-        seen = ~np.isnan(codes)
+        """Log of the chance of each cell's level, zero where it is missing.
+
+        A level that the fit did not have gets what one more row would have given it.
+        """
+        seen, unseen = codes >= 0, codes < 0
         result = np.zeros(len(codes))
         result[seen] = np.log(chances[codes[seen].astype(int)])
+        result[unseen] = -np.log1p(self.mass)
         return result
+
+    @property
+    def error_of_unseen(self) -> float:
+        """Squared error, at the mean, of a level that one more row would have given."""
+        share = 1 / (1 + self.mass)
+        of_levels = (1 - share) ** 2 * (self.share * self.frequency**2).sum()
+        variance = 1 - of_levels - share**2
+        return float((2 - 2 * share) / variance - 1) if variance > 0 else 0.0

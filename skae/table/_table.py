@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -15,6 +16,11 @@ from ._matrix import TableEncoder
 
 MARGIN_DRAWS = 5_000  # rows that show how what a model draws is spread
 MARGIN_ROWS = 20_000  # rows that the margins of a table are read from
+IGNORED = (
+    "got columns in which no level has three different rows, {}: nothing can be "
+    "learned of them, and the networks do not see them. Drop columns of names, or "
+    "group their levels."
+)
 NO_COLUMN = "got {0}={1!r} with a column {2!r}, but expected one of {3}."
 
 
@@ -103,15 +109,29 @@ class Table:
         return self.encoder.encode(rows, weight)
 
     def check(self, rows: np.ndarray, encoded: Encoded) -> None:
-        """Refuse numbers that overflow, or that their likelihood has no place for."""
+        """Refuse numbers that overflow, or that their likelihood has no place for.
+
+        Warn of columns of levels that tell nothing.
+        """
         self.encoder.check_range(rows, encoded.matrix)
+        names = [self.names[feature] for feature in self.encoder.ignored]
+        if names:
+            warnings.warn(IGNORED.format(names), UserWarning, stacklevel=4)
 
     def given(self, values: Mapping[Any, Any]) -> np.ndarray:
         """Write given values as a row of numbers and level codes, NaN elsewhere."""
         row = np.full((1, len(self.names)), np.nan)
         for column, value in values.items():
             feature = self._feature("given", dict(values), column)
-            row[0, feature] = self.frames.code_of(feature, column, value)
+            number = self.frames.code_of(feature, column, value)
+            if not self.encoder.can_hold(feature, number):
+                low, high, whole = self.encoder.bounds(feature)
+                raise ValueError(
+                    f"got given={{{column!r}: {value!r}}}, but expected a "
+                    f"{'whole ' if whole else ''}number from {low:g} to {high:g}, "
+                    "which is what the column had in the fit."
+                )
+            row[0, feature] = number
         return row
 
     def _feature(self, parameter: str, value: Any, column: Any) -> int:
@@ -130,9 +150,12 @@ class Table:
         return self.encoder.decode(matrix)
 
     def expected(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-        """Return the mean of each number and the likeliest level of the others."""
+        """Return the mean of each number and the likeliest level of the others.
+
+        Means have the decimals of their column.
+        """
         rows = self.encoder.expected(mean, variance)
-        return self.encoder.within_range(rows, whole=False)
+        return self.encoder.within_range(rows, whole=True)
 
     def realise(self, matrix: np.ndarray, seed: int) -> np.ndarray:
         """Make drawn rows of the matrix rows of the table.
@@ -192,7 +215,11 @@ class Table:
         """
         result = np.where(np.isnan(rows), np.nan, 0.0)
         result[:, self.encoder.order_] += cells
-        return result
+        return result + self.unseen_errors(rows)
+
+    def unseen_errors(self, rows: np.ndarray) -> np.ndarray:
+        """Squared errors of cells with levels that the fit did not have, else zero."""
+        return self.encoder.unseen_errors(rows)
 
     def fill(self, X: Any, holed: np.ndarray, rows: np.ndarray) -> Any:
         """Return `X` with the missing cells of some rows taken from completed ones."""
