@@ -18,9 +18,7 @@ from sklearn.base import (
 )
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags, check_array
-from sklearn.utils.validation import (
-    check_is_fitted,
-)
+from sklearn.utils.validation import check_is_fitted
 
 from ._descent import Descent, descend
 from ._progress import Progress
@@ -42,6 +40,7 @@ from .training._folds import Split, choose_split
 from .training._loop import Objective, Settings
 from .training._rows import Rows
 
+PURPOSES = ("split", "weights", "training", "summary")  # that seeds of a fit have
 HOLE_ROWS, HOLE_POINTS = 1_000, 20  # of the fit, that samples take their holes from
 
 
@@ -94,27 +93,35 @@ class BaseAutoencoder(
         ------
         ValueError
             If the table, a parameter or the device is not as expected: infinite
-            numbers, dates and lists are refused. The estimator is then as it was
-            before.
+            numbers, dates and lists are refused. The estimator is then as it was, as
+            it is where the fit is interrupted (Ctrl-C) before training.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training is interrupted or diverges: the best weights are kept.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), Progress(self, X, y) as progress:
             device = resolve_device(self.device)
-            names = ("split", "weights", "training", "summary")
-            seeds = derive_seeds(self.random_state, *names)
-            rows, weight, n_val = self._learn_table(X, sample_weight, X_val)
-            encoded = self._table.encode(rows, weight)
-            self._table.check(rows, encoded)
+            seeds = derive_seeds(self.random_state, *PURPOSES)
+            with progress.phase("reading"):
+                rows, weight, n_val = self._learn_table(X, sample_weight, X_val)
+                encoded = self._table.encode(rows, weight)
+                self._table.check(rows, encoded)
             n_rows = len(encoded) - n_val
             fraction = None if recur(rows, weight) else self.validation_fraction
             few = fraction == "auto" and self._can_fold()
             shape = n_rows, encoded.matrix.shape[1]
             split = choose_split(shape, n_val, fraction, seeds["split"], can_fold=few)
             with users_randomness(self.encoder, self.decoder, seeds["weights"], device):
-                self._start(encoded.take(slice(n_rows)), seeds["weights"], device)
-                descent = self._descend(encoded, split, seeds, Progress(self, X, y))
+                with progress.phase("start"):
+                    self._start(encoded.take(slice(n_rows)), seeds["weights"], device)
+                with progress.phase("training"):
+                    descent = self._descend(encoded, split, seeds, progress)
             self._keep(descent)
-            self._density = self._make_density(encoded, split, seeds["summary"])
-            self._remember_holes(encoded.take(split.training), seeds["summary"])
+            with progress.phase("density"):
+                self._density = self._make_density(encoded, split, seeds["summary"])
+                self._remember_holes(encoded.take(split.training), seeds["summary"])
         return self
 
     # ------------------------------------------------------- what a subclass says
@@ -298,9 +305,8 @@ class BaseAutoencoder(
         Returns
         -------
         rows : ndarray or dataframe of shape (n_samples, n_features)
-            In the container of the fit: an array, or a dataframe of the same library,
-            names, dtypes and levels, unless `set_output` asked for another one. The
-            likeliest level stands for its column.
+            In the container of the fit, with its names, dtypes and levels, unless
+            `set_output` asked for another. The likeliest level stands for its column.
 
         Raises
         ------
@@ -359,8 +365,8 @@ class BaseAutoencoder(
 
         What comes in is the mean of the density of rows given the seen cells, as
         `sample(given=...)` draws from it: a missing number becomes its mean, which
-        minimises the squared error, and a missing level the most likely one. Codes are
-        weighted by importance [1]_.
+        minimises the squared error, with the decimals of its column, and a missing
+        level the most likely one. Codes are weighted by importance [1]_.
 
         Parameters
         ----------
@@ -377,9 +383,9 @@ class BaseAutoencoder(
         Returns
         -------
         filled : array or dataframe of shape (n_samples, n_features), or list of them
-            The same table in its own container, unless `set_output` asked for another
-            one: seen cells are as they were, bit for bit. A column that was all missing
-            in the fit stays as it is. With `n_draws`, a list of so many tables.
+            The same table in its own container, or what `set_output` asked for. Seen
+            cells, and columns that were all missing in the fit, are as they were, bit
+            for bit. With `n_draws`, a list of so many tables.
 
         References
         ----------
@@ -487,8 +493,8 @@ class BaseAutoencoder(
 
         return by_chunks(of_chunk, rows, self._model.chunk_rows)
 
-    def _as_table(self, rows: np.ndarray, original: Any = None) -> Any:
-        return self._in_output(self._table.frames.write(rows, original), original)
+    def _as_table(self, rows: np.ndarray, like: Any = None) -> Any:
+        return self._in_output(self._table.frames.write(rows, like), like)
 
     def _in_output(self, table: Any, original: Any) -> Any:
         return in_output(table, self._table.column_names, self, original)

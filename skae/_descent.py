@@ -29,6 +29,11 @@ DIVERGED = (
     "seen before are kept. Lower learning_rate, or look for extreme values in the "
     "table."
 )
+INTERRUPTED = (
+    "Training was interrupted after {} epochs. The best weights seen before are kept; "
+    "fit again with warm_start=True to go on from them, or interrupt a second time to "
+    "have the estimator as it was before."
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,9 @@ def descend(
     ).run()
     if history.diverged:
         warnings.warn(DIVERGED, ConvergenceWarning, stacklevel=5)
+    if history.interrupted:
+        message = INTERRUPTED.format(len(history.loss_curve))
+        warnings.warn(message, ConvergenceWarning, stacklevel=5)
     final = crew.final_member()
     importances, explained = final.carried(*rows.spread(SUMMARY_ROWS))
     best = model

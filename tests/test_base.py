@@ -7,6 +7,7 @@ import pickle
 import random
 import re
 import threading
+import time
 from decimal import Decimal
 
 import joblib
@@ -315,12 +316,20 @@ def test_warm_start_refuses_other_networks(estimator):
 
 
 def test_verbose_prints_lines_that_a_log_can_hold(estimator, capsys):
-    estimator.set_params(verbose=1, max_iter=100, early_stopping=False).fit(X)
+    estimator.set_params(verbose=1, max_iter=100, early_stopping=False)
+    began = time.perf_counter()
+    estimator.fit(X)
+    elapsed = time.perf_counter() - began
     lines = capsys.readouterr().out.splitlines()
-    assert 10 < len(lines) < 30
+    assert 10 < len(lines) < 32
     assert all(line.startswith(f"[{type(estimator).__name__}]") for line in lines)
     assert "\r" not in "".join(lines)
-    assert "kept" in lines[-1]
+    phases = [re.search(r"\] (\w+): (\d+\.\d\d) s$", line) for line in lines]
+    seconds = {found[1]: float(found[2]) for found in phases if found}
+    assert list(seconds) == ["reading", "start", "training", "density", "fit"]
+    whole = seconds.pop("fit")
+    assert sum(seconds.values()) - 0.05 <= whole <= elapsed + 0.01
+    assert whole >= 0.9 * elapsed - 0.05
 
 
 def test_silence_is_the_default(estimator, capsys):
@@ -437,6 +446,14 @@ def test_hidden_layers_are_positive_integers(estimator):
 def test_an_encoder_that_makes_no_module_is_refused(estimator):
     with pytest.raises(TypeError, match="torch\\.nn\\.Module"):
         estimator.set_params(encoder=_no_module).fit(X)
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_a_module_in_place_of_what_makes_one_is_refused(estimator, name):
+    with torch.random.fork_rng():
+        module = torch.nn.Linear(5, 2)
+    with pytest.raises(TypeError, match=r"got a module, Linear.*callable \(n_inputs"):
+        estimator.set_params(**{name: module}).fit(X)
 
 
 def numpy_state():
@@ -559,22 +576,44 @@ def test_memory_mapped_tables_are_fitted(estimator, tmp_path):
 
 
 class Interrupt:
-    """A scikit-learn callback that presses Ctrl-C in the middle of a fit."""
+    """A scikit-learn callback that presses Ctrl-C after an epoch, or before any."""
+
+    def __init__(self, after=3):
+        self.n_left = after
 
     def setup(self, estimator, context): ...
 
     def teardown(self, estimator, context):
         self.torn_down = True
 
-    def on_fit_task_begin(self, estimator, context): ...
-
-    def on_fit_task_end(self, estimator, context):
-        if context.task_name == "epoch":
+    def on_fit_task_begin(self, estimator, context):
+        if self.n_left == 0:
             raise KeyboardInterrupt
 
+    def on_fit_task_end(self, estimator, context):
+        self.n_left -= context.task_name == "epoch"
 
-def test_ctrl_c_leaves_no_half_fitted_estimator(estimator):
-    callback = Interrupt()
+
+def test_ctrl_c_keeps_the_best_weights_so_far_with_a_warning(estimator):
+    callback = Interrupt(after=3)
+    whole = clone(estimator).set_params(max_iter=3, early_stopping=False).fit(X)
+    estimator.set_params(early_stopping=False).set_callbacks(callback)
+    with pytest.warns(
+        ConvergenceWarning, match="interrupted after 4 epochs.*warm_start"
+    ):
+        estimator.fit(X)
+    assert callback.torn_down
+    assert estimator.n_iter_ == len(estimator.validation_curve_) == 4
+    assert estimator.best_loss_ <= estimator.start_loss_
+    assert estimator.transform(X).shape == whole.transform(X).shape
+    assert np.isfinite(estimator.score(X))
+    assert np.isfinite(estimator.sample(3)).all()
+    more = estimator.set_params(warm_start=True).set_callbacks().fit(X)
+    assert more.n_iter_ == 16
+
+
+def test_ctrl_c_before_training_leaves_no_half_fitted_estimator(estimator):
+    callback = Interrupt(after=0)
     with pytest.raises(KeyboardInterrupt):
         estimator.set_callbacks(callback).fit(X)
     assert callback.torn_down
@@ -583,9 +622,24 @@ def test_ctrl_c_leaves_no_half_fitted_estimator(estimator):
         estimator.transform(X)
 
 
-def test_ctrl_c_leaves_the_earlier_fit(estimator):
+def test_ctrl_c_before_training_leaves_the_earlier_fit(estimator):
     codes = estimator.fit(X).transform(X)
     with pytest.raises(KeyboardInterrupt):
+        estimator.set_callbacks(Interrupt(after=0)).fit(X[:, :3])
+    np.testing.assert_array_equal(estimator.transform(X), codes)
+
+
+def test_a_second_ctrl_c_leaves_the_earlier_fit(estimator, monkeypatch):
+    codes = estimator.fit(X).transform(X)
+
+    def press(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(estimator, "_make_density", press)
+    with (
+        pytest.warns(ConvergenceWarning, match="interrupt"),
+        pytest.raises(KeyboardInterrupt),
+    ):
         estimator.set_callbacks(Interrupt()).fit(X[:, :3])
     np.testing.assert_array_equal(estimator.transform(X), codes)
 

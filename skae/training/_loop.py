@@ -46,6 +46,7 @@ class History:
     """What happened in training.
 
     The validation curve has one value per epoch, the latest one measured by then.
+    `interrupted` says whether the user ended it.
     """
 
     start_loss: float
@@ -53,6 +54,7 @@ class History:
     best_epoch: int = 0
     loss_curve: list[float] = field(default_factory=list)
     validation_curve: list[float] = field(default_factory=list)
+    interrupted: bool = False
 
     @property
     def diverged(self) -> bool:
@@ -166,6 +168,14 @@ class Training:
 
     def run(self) -> History:
         self._begin()
+        try:
+            self._run_epochs()
+        except KeyboardInterrupt:
+            self.history.interrupted = True
+            del self.history.loss_curve[len(self.history.validation_curve) :]
+        return self._finish()
+
+    def _run_epochs(self) -> None:
         while self.epoch < self.cycle.last_epoch and self.restarts <= RESTARTS:
             loss = self._run_epoch()
             if not math.isfinite(loss):
@@ -180,7 +190,6 @@ class Training:
                 break
             if self._is_tired() and not self._winds_down():
                 break
-        return self._finish()
 
     def _begin(self) -> None:
         self.best = Best(self.weights, self.validation, self._validation_losses())
