@@ -171,9 +171,10 @@ class AutoencoderTransformer(BaseAutoencoder):
     divided by one number so that their variances add up to one: a column of fifty
     levels weighs as much as a number, in the start, in the loss and in the score.
     Levels beyond the 30 most frequent of a column, and those of fewer than three rows,
-    share an indicator. A level that `fit` did not see counts as missing, with a
-    warning, and costs in `score_samples` what a level of one row would. A row given
-    several times counts as one of that weight: copies do not judge their twins.
+    share an indicator. A level that `fit` did not see counts as one of these, or as
+    missing where there are none, with a warning, and costs in `score_samples` what a
+    level of one row would. A row given several times counts as one of that weight:
+    copies do not judge their twins.
 
     NaN, None and NA are missing cells. The linear start is then the maximum of the
     likelihood of the seen cells; the encoder gets what the linear model expects in a

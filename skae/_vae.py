@@ -217,8 +217,9 @@ class VAETransformer(BaseAutoencoder):
     the linear start a column of fifty levels weighs as much as a number. In the
     likelihood each column counts in nats, and a column tells at most its entropy.
     Levels beyond the 30 most frequent of a column, and those of fewer than three rows,
-    share an indicator, and are drawn at their frequencies. Levels that `fit` did not
-    see count as missing, with a warning, and cost what a level of one row would.
+    share an indicator, and are drawn at their frequencies. A level that `fit` did not
+    see counts as one of these, or as missing where there are none, with a warning, and
+    costs what a level of one row would.
 
     Rows come back in the container of the fit: an array, or a dataframe of the same
     library with its names, dtypes and levels; `impute` keeps that of its table. So it

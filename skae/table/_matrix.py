@@ -121,15 +121,15 @@ class TableEncoder:
             # One pass and no copy in the usual case.
             if self.is_numeric and not np.isnan(cells.sum()):
                 return None
-        seen = ~np.isnan(cells) & ~self.unseen(X)[:, self.order_]
+        seen = ~np.isnan(cells) & ~self._without_place(X)[:, self.order_]
         return None if seen.all() else seen
 
-    def unseen(self, X: np.ndarray) -> np.ndarray:
-        """Tell which cells have a level that the fit did not have."""
-        unseen = np.zeros(X.shape, dtype=bool)
-        levels = list(self.levels_)
-        unseen[:, levels] = X[:, levels] < 0
-        return unseen
+    def _without_place(self, X: np.ndarray) -> np.ndarray:
+        """Tell which cells have a level that the fit did not have, nor rare ones."""
+        found = np.zeros(X.shape, dtype=bool)
+        levels = [f for f, level in self.levels_.items() if level.of_unseen is None]
+        found[:, levels] = X[:, levels] < 0
+        return found
 
     def check_range(self, table: np.ndarray, encoded: np.ndarray) -> None:
         """Refuse numbers that overflow, or that their likelihood has no place for."""
@@ -247,11 +247,12 @@ class TableEncoder:
         return total
 
     def unseen_errors(self, X: np.ndarray) -> np.ndarray:
-        """Squared errors of the cells whose level the fit did not have, else zero."""
+        """Squared errors of cells whose level has no place in the matrix, else zero."""
         errors = np.zeros(X.shape)
-        for feature, level in self.levels_.items():
-            errors[X[:, feature] < 0, feature] = level.error_of_unseen
-        return errors
+        errors[:, list(self.levels_)] = [
+            level.error_of_unseen for level in self.levels_.values()
+        ]
+        return np.where(self._without_place(X), errors, 0.0)
 
     def columns_of(self, features: np.ndarray) -> np.ndarray:
         """Repeat values per feature, in the order of the blocks, for each column."""

@@ -218,7 +218,7 @@ class Table:
         return result + self.unseen_errors(rows)
 
     def unseen_errors(self, rows: np.ndarray) -> np.ndarray:
-        """Squared errors of cells with levels that the fit did not have, else zero."""
+        """Squared errors of cells with levels that have no place, else zero."""
         return self.encoder.unseen_errors(rows)
 
     def fill(self, X: Any, holed: np.ndarray, rows: np.ndarray) -> Any:

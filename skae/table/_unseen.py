@@ -13,8 +13,9 @@ import pandas as pd
 UNSEEN = -1.0  # code of a level that the fit did not have
 MOST_NAMED = 3
 TOLD = (
-    "got levels that the fit did not have: {}. They count as missing, and cost in "
-    "score_samples what a level of one row would."
+    "got levels that the fit did not have: {}. They count as rare levels, or as "
+    "missing where there are none, and cost in score_samples what a level of one row "
+    "would."
 )
 
 
