@@ -3,7 +3,7 @@
 The table is that of palmerpenguins: measures of 344 birds of three species, with holes.
 It goes in as it was read. What comes out: a map of the birds, the table with its holes
 filled, new birds, and new birds of a given sex and island. The figures go to the
-screen and the pictures to `penguins.png`, beside this file. It takes a few seconds::
+screen and the pictures to `penguins.png`, beside this file. It takes a minute::
 
     pip install "skae[plot,examples]"
     python examples/penguins.py
@@ -67,16 +67,16 @@ def main() -> None:
     rows = birds[(birds["sex"] == "female") & (birds["island"] == "Dream")]
     print(rows["species"].value_counts(normalize=True).round(2).to_string())
 
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
     draw(axes[0], codes, birds["species"], "map: the codes of the birds")
     axes[0].set(xlabel="code 0", ylabel="code 1")
     draw(axes[1], birds[MEASURES].to_numpy(), birds["species"], "the birds")
     draw(axes[2], new[MEASURES].to_numpy(), new["species"], "new birds")
     for ax in axes[1:]:
         ax.set(xlabel=MEASURES[0], ylabel=MEASURES[1], xlim=(30, 62), ylim=(168, 235))
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(PICTURE, dpi=120)
-    print(f"\nthe pictures are in {PICTURE.name}")
+    print(f"\nthe pictures are in {PICTURE}")
 
 
 def spread(column: pd.Series) -> float:

@@ -47,10 +47,10 @@ class AutoencoderTransformer(BaseAutoencoder):
         Widths of the encoder's hidden layers; the decoder mirrors them. Wider layers,
         such as (256, 128), gain a little more for twice the time. Empty makes the
         networks affine.
-    activation : {"silu", "relu", "leaky_relu", "elu", "gelu", "softplus", "tanh", \
-            "logistic", "identity"}, default="silu"
-        Nonlinearity of the hidden layers. On tables "silu" explains one or two per
-        cent more variance than "relu" or "tanh".
+    activation : str, default="silu"
+        Nonlinearity of the hidden layers: "silu", "relu", "leaky_relu", "elu", "gelu",
+        "softplus", "tanh", "logistic" or "identity". On tables "silu" explains one or
+        two per cent more variance than "relu" or "tanh".
     dropout : float in [0, 1), default=0.0
         Share of the hidden units that a training step leaves out.
     weight_decay : float, default=0.01
@@ -61,13 +61,12 @@ class AutoencoderTransformer(BaseAutoencoder):
     linear_path : bool, default=True
         Add the networks to PCA, which stays as it is. False gives the plain networks of
         the textbooks, without the guarantee.
-    loss : {"squared_error", "absolute_error", "huber", "binary_cross_entropy"}, \
-            default="squared_error"
+    loss : str, default="squared_error"
         What the reconstruction of a number costs, as a mean over the seen cells of a
-        row. "binary_cross_entropy" is for columns between 0 and 1. Levels always cost
-        the squared error of their indicators.
-    categorical_features : "from_dtype", None, or array-like of bool, int or str, \
-            default="from_dtype"
+        row: "squared_error", "absolute_error" or "huber", or, for columns between 0
+        and 1, "binary_cross_entropy". Levels always cost the squared error of their
+        indicators.
+    categorical_features : array-like, "from_dtype" or None, default="from_dtype"
         Which columns hold levels, as in `HistGradientBoostingClassifier`. By default
         the columns of a dataframe of text, categories, enums or booleans, and no
         column of an array. A mask, indices or names say it outright; with None all
@@ -119,8 +118,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         rows and judges by them: nothing then guards against overfitting.
     encoder, decoder : callable or None, default=None
         A picklable ``(n_inputs, n_outputs) -> torch.nn.Module`` that makes the network
-        of one direction, in place of the hidden layers above. With
-        `linear_path` its output passes a learned gate that starts at zero.
+        of one direction, in place of the hidden layers above. With `linear_path` its
+        output passes a learned gate that starts at zero.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights and the scaling of the last fit.
     random_state : int, RandomState instance or None, default=None
@@ -130,8 +129,9 @@ class AutoencoderTransformer(BaseAutoencoder):
         Where the fit runs: "auto" (an accelerator if there is one), "cpu", "cuda",
         "cuda:1", "mps", "xpu".
     verbose : int, default=0
-        1 prints about twenty lines a fit, 2 a line per epoch. For a progress bar, give
-        `sklearn.callback.ProgressBar()` to `set_callbacks`.
+        1 prints each phase with its time and about twenty lines of training, 2 a line
+        per epoch. For a progress bar, ``pip install "skae[progress]"``, which brings
+        rich, and give `sklearn.callback.ProgressBar()` to `set_callbacks`.
 
     Attributes
     ----------
@@ -173,8 +173,10 @@ class AutoencoderTransformer(BaseAutoencoder):
     divided by one number so that their variances add up to one: a column of fifty
     levels weighs as much as a number, in the start, in the loss and in the score.
     Levels beyond the 30 most frequent of a column, and those of fewer than three rows,
-    share an indicator. A level that `fit` did not see counts as missing. A row given
-    several times counts as one of that weight: copies do not judge their twins.
+    share an indicator. A level that `fit` did not see counts as one of these, or as
+    missing where there are none, with a warning, and costs in `score_samples` what a
+    level of one row would. A row given several times counts as one of that weight:
+    copies do not judge their twins.
 
     NaN, None and NA are missing cells. The linear start is then the maximum of the
     likelihood of the seen cells; the encoder gets what the linear model expects in a
@@ -185,6 +187,10 @@ class AutoencoderTransformer(BaseAutoencoder):
     whose decoded rows get residuals that are Gaussian given the code, with their
     correlations. What the code cannot hold is therefore still drawn, and filled, by the
     columns that tell of it.
+
+    Rows come back in the container of the fit: an array, or a dataframe of the same
+    library with its names, dtypes and levels; `impute` keeps that of its table. So it
+    is unless `set_output` asks for another. Codes are arrays until it does.
 
     Training is in single precision; `transform` and the rest compute in the precision
     of their input. Nothing reads or writes a global random state.
@@ -294,7 +300,7 @@ class AutoencoderTransformer(BaseAutoencoder):
             where none is seen.
         """
         check_is_fitted(self)
-        return self._of_rows(self._read(X), lambda rows, of: -self._errors(of))
+        return self._of_rows(self._read(X), lambda rows, of: -self._errors(rows, of))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the share of the variance that the reconstruction explains (R²).
@@ -326,11 +332,13 @@ class AutoencoderTransformer(BaseAutoencoder):
             return float(error == 0)
         return float(1 - error / variance)
 
-    def _errors(self, encoded: Encoded) -> np.ndarray:
-        """Mean squared error over the seen cells of each row."""
+    def _errors(self, rows: np.ndarray, encoded: Encoded) -> np.ndarray:
+        """Mean squared error over the cells of each row that are not missing."""
         errors = self._model.cell_errors(encoded)
+        unseen = self._table.unseen_errors(rows)
         n_seen = errors.shape[1] if encoded.seen is None else encoded.seen.sum(axis=1)
-        return errors.sum(axis=1) / np.maximum(n_seen, 1)
+        n_cells = n_seen + np.count_nonzero(unseen, axis=1)
+        return (errors.sum(axis=1) + unseen.sum(axis=1)) / np.maximum(n_cells, 1)
 
     def _kinds(self) -> tuple[Kind, dict[int | str, Kind]]:
         return KINDS[self.loss], {}

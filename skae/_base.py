@@ -9,7 +9,6 @@ from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.base import (
     BaseEstimator,
@@ -19,9 +18,7 @@ from sklearn.base import (
 )
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags, check_array
-from sklearn.utils.validation import (
-    check_is_fitted,
-)
+from sklearn.utils.validation import check_is_fitted
 
 from ._descent import BRISK, Descent, descend
 from ._progress import Progress
@@ -36,13 +33,15 @@ from .model._holes import code_width, principal_components_of
 from .model._model import Model
 from .network._autoencoders import Autoencoder
 from .network._design import Design, hidden_widths, users_randomness
+from .table._containers import in_output
 from .table._distinct import distinct_rows, recur
-from .table._frames import TableReader, to_container
+from .table._frames import TableReader
 from .table._table import Table
 from .training._folds import Split, choose_split
 from .training._loop import Objective, Pace, Settings
 from .training._rows import Rows
 
+PURPOSES = ("split", "weights", "training", "summary")  # that seeds of a fit have
 HOLE_ROWS, HOLE_POINTS = 1_000, 20  # of the fit, that samples take their holes from
 
 
@@ -96,27 +95,35 @@ class BaseAutoencoder(
         ------
         ValueError
             If the table, a parameter or the device is not as expected: infinite
-            numbers, dates and lists are refused. The estimator is then as it was
-            before.
+            numbers, dates and lists are refused. The estimator is then as it was, as
+            it is where the fit is interrupted (Ctrl-C) before training.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training is interrupted or diverges: the best weights are kept.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), Progress(self, X, y) as progress:
             device = resolve_device(self.device)
-            names = ("split", "weights", "training", "summary")
-            seeds = derive_seeds(self.random_state, *names)
-            rows, weight, n_val = self._learn_table(X, sample_weight, X_val)
-            encoded = self._table.encode(rows, weight)
-            self._table.check(rows, encoded)
+            seeds = derive_seeds(self.random_state, *PURPOSES)
+            with progress.phase("reading"):
+                rows, weight, n_val = self._learn_table(X, sample_weight, X_val)
+                encoded = self._table.encode(rows, weight)
+                self._table.check(rows, encoded)
             n_rows = len(encoded) - n_val
             fraction = None if recur(rows, weight) else self.validation_fraction
             few = fraction == "auto" and self._can_fold()
             shape = n_rows, encoded.matrix.shape[1]
             split = choose_split(shape, n_val, fraction, seeds["split"], can_fold=few)
             with users_randomness(self.encoder, self.decoder, seeds["weights"], device):
-                self._start(encoded.take(slice(n_rows)), seeds["weights"], device)
-                descent = self._descend(encoded, split, seeds, Progress(self, X, y))
+                with progress.phase("start"):
+                    self._start(encoded.take(slice(n_rows)), seeds["weights"], device)
+                with progress.phase("training"):
+                    descent = self._descend(encoded, split, seeds, progress)
             self._keep(descent)
-            self._density = self._make_density(encoded, split, seeds["summary"])
-            self._remember_holes(encoded.take(split.training), seeds["summary"])
+            with progress.phase("density"):
+                self._density = self._make_density(encoded, split, seeds["summary"])
+                self._remember_holes(encoded.take(split.training), seeds["summary"])
         return self
 
     # ------------------------------------------------------- what a subclass says
@@ -300,9 +307,8 @@ class BaseAutoencoder(
         Returns
         -------
         rows : ndarray or dataframe of shape (n_samples, n_features)
-            A dataframe like that of the fit, with its dtypes and levels, if it had
-            columns of levels or missing cells, or where `set_output` asked for one. The
-            likeliest level stands for its column.
+            In the container of the fit, with its names, dtypes and levels, unless
+            `set_output` asked for another. The likeliest level stands for its column.
 
         Raises
         ------
@@ -322,7 +328,7 @@ class BaseAutoencoder(
         )
         return self._as_table(rows, X)
 
-    def reconstruction_error(self, X: Any) -> pd.DataFrame:
+    def reconstruction_error(self, X: Any) -> Any:
         """Compute how far each cell is from its reconstruction.
 
         Large cells say why a row is odd: each is what its column adds to the error of
@@ -335,12 +341,11 @@ class BaseAutoencoder(
 
         Returns
         -------
-        errors : DataFrame of shape (n_samples, n_features)
-            Squared errors in scaled units, where a column's variance is about one, with
-            the column names of the fit and the index of `X` if it is a pandas
-            dataframe. A categorical column has the sum over its levels. NaN where a
-            cell is missing; 0 in a column that was all missing or of one level in the
-            fit.
+        errors : ndarray or dataframe of shape (n_samples, n_features)
+            Squared errors in scaled units, where a column's variance is about one, in
+            the container of the fit. A categorical column has the sum over its levels.
+            NaN where a cell is missing; 0 in a column that was all missing or of one
+            level in the fit.
         """
         check_is_fitted(self)
 
@@ -348,8 +353,7 @@ class BaseAutoencoder(
             return self._table.by_column(self._model.cell_errors(encoded), rows)
 
         cells = self._of_rows(self._read(X), errors)
-        index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(cells, index=index, columns=self._table.column_names)
+        return self._in_output(self._table.frames.write_numbers(cells, X), X)
 
     def impute(
         self,
@@ -364,8 +368,8 @@ class BaseAutoencoder(
 
         What comes in is the mean of the density of rows given the seen cells, as
         `sample(given=...)` draws from it: a missing number becomes its mean, which
-        minimises the squared error, and a missing level the most likely one. Codes are
-        weighted by importance [1]_.
+        minimises the squared error, with the decimals of its column, and a missing
+        level the most likely one. Codes are weighted by importance [1]_.
 
         Parameters
         ----------
@@ -385,9 +389,9 @@ class BaseAutoencoder(
         Returns
         -------
         filled : array or dataframe of shape (n_samples, n_features), or list of them
-            The same table in the same container: seen cells are as they were, bit for
-            bit. A column that was all missing in the fit stays as it is. With
-            `n_draws`, a list of so many tables.
+            The same table in its own container, or what `set_output` asked for. Seen
+            cells, and columns that were all missing in the fit, are as they were, bit
+            for bit. With `n_draws`, a list of so many tables.
 
         References
         ----------
@@ -401,10 +405,11 @@ class BaseAutoencoder(
         seed = derive_seeds(random_state, "impute")["impute"]
         rows = self._read(X)
         if n_draws is None:
-            return self._table.fill(X, told.completed(rows, strategy))
+            filled = self._table.fill(X, told.completed(rows, strategy))
+            return self._in_output(filled, X)
         check_count("n_draws", n_draws)
         drawn = told.completions(rows, n_draws, seed)
-        return [self._table.fill(X, completed) for completed in drawn]
+        return [self._in_output(self._table.fill(X, one), X) for one in drawn]
 
     def sample(
         self,
@@ -437,8 +442,8 @@ class BaseAutoencoder(
         Returns
         -------
         rows : ndarray or dataframe of shape (n_samples, n_features)
-            In the units of the table. A dataframe like that of the fit if it had
-            categorical columns or missing cells, or where `set_output` asked for one.
+            In the units of the table and in the container of the fit, unless
+            `set_output` asked for another one.
 
         Raises
         ------
@@ -473,7 +478,8 @@ class BaseAutoencoder(
 
         return by_chunks(of_chunk, rows, self._model.chunk_rows)
 
-    def _as_table(self, rows: np.ndarray, original: Any = None) -> Any:
-        if self._table.frames.is_typed_:
-            return self._table.frames.write(rows, original)
-        return to_container(rows, self._table.column_names, self, original)
+    def _as_table(self, rows: np.ndarray, like: Any = None) -> Any:
+        return self._in_output(self._table.frames.write(rows, like), like)
+
+    def _in_output(self, table: Any, original: Any) -> Any:
+        return in_output(table, self._table.column_names, self, original)

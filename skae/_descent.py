@@ -42,6 +42,11 @@ SHORT = (
     "Training ended after {} epochs, while the loss of the rows that judge it was "
     "still falling. Raise max_iter."
 )
+INTERRUPTED = (
+    "Training was interrupted after {} epochs. The best weights seen before are kept; "
+    "fit again with warm_start=True to go on from them, or interrupt a second time to "
+    "have the estimator as it was before."
+)
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,9 @@ def descend(
         warnings.warn(DIVERGED, ConvergenceWarning, stacklevel=5)
     if history.is_short:
         message = SHORT.format(len(history.loss_curve))
+        warnings.warn(message, ConvergenceWarning, stacklevel=5)
+    if history.interrupted:
+        message = INTERRUPTED.format(len(history.loss_curve))
         warnings.warn(message, ConvergenceWarning, stacklevel=5)
     final = crew.final_member()
     importances, explained = final.carried(*rows.spread(SUMMARY_ROWS))

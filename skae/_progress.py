@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any, Self
 
 from .training._loop import History
+
+QUIET_SECONDS = 9.0  # after which a line is printed, whatever there is to tell
 
 
 class Progress:
     """Tell the user and scikit-learn's callbacks how a fit goes.
 
+    As a context it lasts for the whole fit, whose time it tells.
+
     Parameters
     ----------
     estimator : estimator with `set_callbacks` and a parameter `verbose`
-        With `verbose` 0 nothing is printed, with 1 about twenty lines a fit, with 2 or
-        more a line per epoch.
+        With `verbose` 0 nothing is printed; with 1 each phase with its time, about
+        twenty lines of training and a line at least every ten seconds; with 2 or more
+        a line per epoch.
     X, y : object
         What `fit` was called with, for the callbacks.
     """
@@ -24,9 +32,31 @@ class Progress:
         self.estimator = estimator
         self.data = {"X": X, "y": y}
         self.called_back = hasattr(estimator, "_skl_callbacks")
+        self.began = self.told = time.perf_counter()
+        self.doing = "fit"
+        self.is_over = Event()
+        self.watch = Thread(target=self._break_silence, daemon=True)
+
+    def __enter__(self) -> Self:
+        if self.estimator.verbose:
+            self.watch.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.is_over.set()
+        if self.estimator.verbose:
+            self.watch.join()
+        if kind is None:
+            self._print(f"fit: {self._seconds():.2f} s")
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Tell how long a part of the fit takes."""
+        self.doing, began = name, self._seconds()
+        yield
+        self._print(f"{name}: {self._seconds() - began:.2f} s")
 
     def begin(self, max_epochs: int) -> None:
-        self.began = time.perf_counter()
         self.max_epochs = max_epochs
         self.stride = max(1, max_epochs // 20) if self.estimator.verbose == 1 else 1
         self.context = self.estimator._init_callback_context(max_subtasks=max_epochs)
@@ -38,11 +68,12 @@ class Progress:
             task = self.context.subcontext(task_name="epoch")
             task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
             stop = task.call_on_fit_task_end(estimator=self.estimator, **self.data)
-        if epoch == 1 or epoch % self.stride == 0:
+        if epoch == 1 or epoch % self.stride == 0 or self._is_quiet():
             self._print(
                 f"epoch {epoch:>{len(str(self.max_epochs))}}/{self.max_epochs}"
                 f"  loss {history.loss_curve[-1]:.5g}"
                 f"  validation {history.validation_curve[-1]:.5g}"
+                f"  {self._seconds():.1f} s"
             )
         return stop
 
@@ -54,8 +85,19 @@ class Progress:
             f" (start {history.start_loss:.5g})"
         )
 
+    def _break_silence(self) -> None:
+        """Print a line where a phase, or an epoch, takes long."""
+        while not self.is_over.wait(self.told + QUIET_SECONDS - time.perf_counter()):
+            if self._is_quiet():
+                self._print(f"{self.doing} goes on  {self._seconds():.1f} s")
+
+    def _is_quiet(self) -> bool:
+        return time.perf_counter() - self.told >= QUIET_SECONDS
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.began
+
     def _print(self, text: str) -> None:
+        self.told = time.perf_counter()
         if self.estimator.verbose:
-            seconds = time.perf_counter() - self.began
-            name = type(self.estimator).__name__
-            print(f"[{name}] {text}  {seconds:.1f} s", flush=True)
+            print(f"[{type(self.estimator).__name__}] {text}", flush=True)

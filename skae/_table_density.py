@@ -74,9 +74,9 @@ class TableDensity:
             deviation = np.sqrt(part.variance)
             for node, weight in zip(*QUADRATURE, strict=True):
                 at_node = part.mean + node * deviation
-                drawn = self.table.with_numbers(at_node, like, whole=False)
+                drawn = self.table.with_numbers(at_node, like)
                 means += weight * part.chance[:, None] * drawn
-        return self.table.with_levels(means, like)
+        return self.table.averaged(means, like)
 
     def _medians(self, known: Conditional) -> np.ndarray:
         """Return the median of each number, which is within a deviation of its mean."""
@@ -91,7 +91,7 @@ class TableDensity:
                 below += part.chance[:, None] * chances
             low = np.where(below < 0.5, middle, low)
             high = np.where(below < 0.5, high, middle)
-        return self.table.with_numbers(high, self.table.likeliest(mean), whole=True)
+        return self.table.with_numbers(high, self.table.likeliest(mean))
 
     def completions(self, rows: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
         """Draw the missing cells of rows, of shape (n_draws, n_rows, n_features)."""

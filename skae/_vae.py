@@ -56,10 +56,10 @@ class VAETransformer(BaseAutoencoder):
         Widths of the encoder's hidden layers; the decoder mirrors them. Wider layers,
         such as (256, 128), gain a little more for twice the time. Empty makes the
         networks affine.
-    activation : {"silu", "relu", "leaky_relu", "elu", "gelu", "softplus", "tanh", \
-            "logistic", "identity"}, default="silu"
-        Nonlinearity of the hidden layers. On tables "silu" explains one or two per
-        cent more variance than "relu" or "tanh".
+    activation : str, default="silu"
+        Nonlinearity of the hidden layers: "silu", "relu", "leaky_relu", "elu", "gelu",
+        "softplus", "tanh", "logistic" or "identity". On tables "silu" explains one or
+        two per cent more variance than "relu" or "tanh".
     dropout : float in [0, 1), default=0.0
         Share of the hidden units that a training step leaves out.
     weight_decay : float, default=0.01
@@ -70,14 +70,13 @@ class VAETransformer(BaseAutoencoder):
     linear_path : bool, default=True
         Start at probabilistic PCA and add the networks to it. False gives the plain
         networks of the textbooks, without the guarantee.
-    likelihood : {"gaussian", "laplace", "bernoulli", "poisson", \
-            "negative_binomial"} or dict, default="gaussian"
-        Density of a number given the code: normal, of heavier tails, for columns
-        between 0 and 1, or for counts. A dict names it for some columns, by name or by
-        index, such as ``{"children": "poisson"}``; the others are "gaussian". Columns
-        of two levels are Bernoulli, those of more a softmax.
-    categorical_features : "from_dtype", None, or array-like of bool, int or str, \
-            default="from_dtype"
+    likelihood : str or dict, default="gaussian"
+        Density of a number given the code: "gaussian", or "laplace" of heavier tails;
+        "bernoulli" between 0 and 1; "poisson" or "negative_binomial" for counts. A dict
+        names it for some columns, by name or index, as in ``{"children": "poisson"}``;
+        the others are "gaussian". Columns of two levels are Bernoulli, those of more a
+        softmax.
+    categorical_features : array-like, "from_dtype" or None, default="from_dtype"
         Which columns hold levels, as in `HistGradientBoostingClassifier`. By default
         the columns of a dataframe of text, categories, enums or booleans, and no
         column of an array. A mask, indices or names say it outright; with None all
@@ -143,8 +142,7 @@ class VAETransformer(BaseAutoencoder):
         of one direction, in place of the hidden layers above. The encoder has
         ``2 * n_components`` outputs, means and log-variances; the decoder one for each
         column that the networks see, and one more for the noise of each Gaussian or
-        Laplace number. With
-        `linear_path` its output passes a learned gate that starts at zero.
+        Laplace number. With `linear_path` it passes a learned gate, at zero first.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights and the scaling of the last fit.
     random_state : int, RandomState instance or None, default=None
@@ -154,8 +152,9 @@ class VAETransformer(BaseAutoencoder):
         Where the fit runs: "auto" (an accelerator if there is one), "cpu", "cuda",
         "cuda:1", "mps", "xpu".
     verbose : int, default=0
-        1 prints about twenty lines a fit, 2 a line per epoch. For a progress bar, give
-        `sklearn.callback.ProgressBar()` to `set_callbacks`.
+        1 prints each phase with its time and about twenty lines of training, 2 a line
+        per epoch. For a progress bar, ``pip install "skae[progress]"``, which brings
+        rich, and give `sklearn.callback.ProgressBar()` to `set_callbacks`.
 
     Attributes
     ----------
@@ -220,7 +219,13 @@ class VAETransformer(BaseAutoencoder):
     the linear start a column of fifty levels weighs as much as a number. In the
     likelihood each column counts in nats, and a column tells at most its entropy.
     Levels beyond the 30 most frequent of a column, and those of fewer than three rows,
-    share an indicator, and are drawn at their frequencies. New levels count as missing.
+    share an indicator, and are drawn at their frequencies. A level that `fit` did not
+    see counts as one of these, or as missing where there are none, with a warning, and
+    costs what a level of one row would.
+
+    Rows come back in the container of the fit: an array, or a dataframe of the same
+    library with its names, dtypes and levels; `impute` keeps that of its table. So it
+    is unless `set_output` asks for another. Codes are arrays until it does.
 
     NaN, None and NA are missing cells. The bound is that of the seen cells [7]_, and so
     is `score_samples`: 0 for a row of which nothing is seen. The encoder gets what the

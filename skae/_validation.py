@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from .network._layers import ACTIVATIONS
-from .table._frames import TableReader, as_frame, explain_text
+from .table._containers import as_frame
+from .table._frames import TableReader
 from .training._solvers import LEARNING_RATES
 
 FLOATS = [np.float64, np.float32]
@@ -59,15 +63,53 @@ def read_rows(
     """
     checks |= {"dtype": FLOATS, "ensure_all_finite": "allow-nan"}
     if as_frame(X) is None and frames.is_numeric:
-        with explain_text():
+        X = _without_na(X)
+        with _explained(X, is_fit=reset):
             return validate_data(estimator, X, reset=reset, **checks)
     validate_data(estimator, X, reset=reset, skip_check_array=True)
-    frames.check_dtypes(X)
-    if frames.is_numeric:
-        return validate_data(estimator, X, reset=reset, **checks)
+    frames.check_dtypes(X, is_fit=reset)
     if reset:
         frames.learn_levels(X)
-    return check_array(frames.read(X), **checks)
+    return check_array(frames.read(X), estimator=estimator, input_name="X", **checks)
+
+
+def _without_na(X: Any) -> Any:
+    """Write NaN where pandas' NA stands in an array of objects, or in lists."""
+    is_array = isinstance(X, np.ndarray)
+    if not (X.dtype.kind == "O" if is_array else isinstance(X, list | tuple)):
+        return X
+    try:
+        cells = np.asarray(X, dtype=object)
+    except ValueError:  # no table: scikit-learn says so
+        return X
+    gone = pd.isna(cells)
+    return np.where(gone, np.nan, cells) if cells.ndim == 2 and gone.any() else X
+
+
+@contextmanager
+def _explained(X: Any, *, is_fit: bool) -> Iterator[None]:
+    """Say what to do about text and infinity in an array whose validation fails."""
+    try:
+        yield
+    except ValueError as error:
+        if "could not convert string" in str(error):
+            expected = "numbers, as in the fit: convert it first"
+            if is_fit:
+                expected = (
+                    "numbers: name its columns in categorical_features, or pass a "
+                    "dataframe"
+                )
+            raise ValueError(
+                f"got text in an array ({error}), but expected {expected}."
+            ) from error
+        if "infinity" in str(error):
+            infinite = np.isinf(np.asarray(X, dtype=np.float64)).any(axis=0)
+            raise ValueError(
+                f"got infinite values in the columns {np.flatnonzero(infinite)}, "
+                "counted from 0, but expected finite numbers or missing cells (NaN): "
+                "replace infinity first."
+            ) from error
+        raise
 
 
 def read_weight(sample_weight: Any, rows: np.ndarray) -> np.ndarray | None:

@@ -7,6 +7,8 @@ import pickle
 import random
 import re
 import threading
+import time
+from decimal import Decimal
 
 import joblib
 import narwhals.stable.v2 as nw
@@ -314,12 +316,20 @@ def test_warm_start_refuses_other_networks(estimator):
 
 
 def test_verbose_prints_lines_that_a_log_can_hold(estimator, capsys):
-    estimator.set_params(verbose=1, max_iter=100, early_stopping=False).fit(X)
+    estimator.set_params(verbose=1, max_iter=100, early_stopping=False)
+    began = time.perf_counter()
+    estimator.fit(X)
+    elapsed = time.perf_counter() - began
     lines = capsys.readouterr().out.splitlines()
-    assert 10 < len(lines) < 30
+    assert 10 < len(lines) < 32
     assert all(line.startswith(f"[{type(estimator).__name__}]") for line in lines)
     assert "\r" not in "".join(lines)
-    assert "kept" in lines[-1]
+    phases = [re.search(r"\] (\w+): (\d+\.\d\d) s$", line) for line in lines]
+    seconds = {found[1]: float(found[2]) for found in phases if found}
+    assert list(seconds) == ["reading", "start", "training", "density", "fit"]
+    whole = seconds.pop("fit")
+    assert sum(seconds.values()) - 0.05 <= whole <= elapsed + 0.01
+    assert whole >= 0.9 * elapsed - 0.05
 
 
 def test_silence_is_the_default(estimator, capsys):
@@ -436,6 +446,14 @@ def test_hidden_layers_are_positive_integers(estimator):
 def test_an_encoder_that_makes_no_module_is_refused(estimator):
     with pytest.raises(TypeError, match="torch\\.nn\\.Module"):
         estimator.set_params(encoder=_no_module).fit(X)
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_a_module_in_place_of_what_makes_one_is_refused(estimator, name):
+    with torch.random.fork_rng():
+        module = torch.nn.Linear(5, 2)
+    with pytest.raises(TypeError, match=r"got a module, Linear.*callable \(n_inputs"):
+        estimator.set_params(**{name: module}).fit(X)
 
 
 def numpy_state():
@@ -558,22 +576,44 @@ def test_memory_mapped_tables_are_fitted(estimator, tmp_path):
 
 
 class Interrupt:
-    """A scikit-learn callback that presses Ctrl-C in the middle of a fit."""
+    """A scikit-learn callback that presses Ctrl-C after an epoch, or before any."""
+
+    def __init__(self, after=3):
+        self.n_left = after
 
     def setup(self, estimator, context): ...
 
     def teardown(self, estimator, context):
         self.torn_down = True
 
-    def on_fit_task_begin(self, estimator, context): ...
-
-    def on_fit_task_end(self, estimator, context):
-        if context.task_name == "epoch":
+    def on_fit_task_begin(self, estimator, context):
+        if self.n_left == 0:
             raise KeyboardInterrupt
 
+    def on_fit_task_end(self, estimator, context):
+        self.n_left -= context.task_name == "epoch"
 
-def test_ctrl_c_leaves_no_half_fitted_estimator(estimator):
-    callback = Interrupt()
+
+def test_ctrl_c_keeps_the_best_weights_so_far_with_a_warning(estimator):
+    callback = Interrupt(after=3)
+    whole = clone(estimator).set_params(max_iter=3, early_stopping=False).fit(X)
+    estimator.set_params(early_stopping=False).set_callbacks(callback)
+    with pytest.warns(
+        ConvergenceWarning, match="interrupted after 4 epochs.*warm_start"
+    ):
+        estimator.fit(X)
+    assert callback.torn_down
+    assert estimator.n_iter_ == len(estimator.validation_curve_) == 4
+    assert estimator.best_loss_ <= estimator.start_loss_
+    assert estimator.transform(X).shape == whole.transform(X).shape
+    assert np.isfinite(estimator.score(X))
+    assert np.isfinite(estimator.sample(3)).all()
+    more = estimator.set_params(warm_start=True).set_callbacks().fit(X)
+    assert more.n_iter_ == 16
+
+
+def test_ctrl_c_before_training_leaves_no_half_fitted_estimator(estimator):
+    callback = Interrupt(after=0)
     with pytest.raises(KeyboardInterrupt):
         estimator.set_callbacks(callback).fit(X)
     assert callback.torn_down
@@ -582,9 +622,24 @@ def test_ctrl_c_leaves_no_half_fitted_estimator(estimator):
         estimator.transform(X)
 
 
-def test_ctrl_c_leaves_the_earlier_fit(estimator):
+def test_ctrl_c_before_training_leaves_the_earlier_fit(estimator):
     codes = estimator.fit(X).transform(X)
     with pytest.raises(KeyboardInterrupt):
+        estimator.set_callbacks(Interrupt(after=0)).fit(X[:, :3])
+    np.testing.assert_array_equal(estimator.transform(X), codes)
+
+
+def test_a_second_ctrl_c_leaves_the_earlier_fit(estimator, monkeypatch):
+    codes = estimator.fit(X).transform(X)
+
+    def press(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(estimator, "_make_density", press)
+    with (
+        pytest.warns(ConvergenceWarning, match="interrupt"),
+        pytest.raises(KeyboardInterrupt),
+    ):
         estimator.set_callbacks(Interrupt()).fit(X[:, :3])
     np.testing.assert_array_equal(estimator.transform(X), codes)
 
@@ -666,6 +721,7 @@ def to_pyarrow(frame):
 
 
 LIBRARIES = {"pandas": lambda f: f, "polars": to_polars, "pyarrow": to_pyarrow}
+PLAIN_LIBRARIES = LIBRARIES | {"polars": pl.from_pandas}
 IN_EACH_LIBRARY = pytest.mark.parametrize("library", LIBRARIES)
 
 
@@ -784,15 +840,18 @@ def test_weights_of_mixed_rows_are_repeated_rows(quick):
 def test_a_level_without_weight_does_no_harm(quick, level):
     frame = mixed_frame()
     quick.fit(frame, sample_weight=(frame["colour"] != level).astype(float))
-    assert np.isfinite(quick.transform(frame)).all()
-    assert np.isfinite(quick.score_samples(frame)).all()
+    with pytest.warns(UserWarning, match=f"'colour' \\('{level}'\\)"):
+        assert np.isfinite(quick.transform(frame)).all()
+    with pytest.warns(UserWarning, match="did not have"):
+        assert np.isfinite(quick.score_samples(frame)).all()
     assert level not in set(quick.sample(100, random_state=0)["colour"])
 
 
 def test_validation_rows_may_be_mixed_and_have_levels_of_their_own(quick):
     held_out = mixed_frame(60, seed=1)
     held_out.loc[:5, "town"] = "elsewhere"
-    quick.fit(mixed_frame(), X_val=held_out)
+    with pytest.warns(UserWarning, match=r"6 cells of column 'town' \('elsewhere'\)"):
+        quick.fit(mixed_frame(), X_val=held_out)
     assert quick.best_loss_ <= quick.start_loss_
     unknown = held_out.assign(
         town=held_out["town"].where(held_out["town"] != "elsewhere")
@@ -808,11 +867,70 @@ def test_a_level_that_the_fit_did_not_see_counts_as_missing(quick, library):
     new = mixed_frame(20, seed=1)
     unknown = convert(new.assign(town="elsewhere"))
     missing = convert(new.assign(town=pd.array([None] * 20, dtype="str")))
-    for method in ("transform", "score_samples"):
-        np.testing.assert_array_equal(
-            getattr(quick, method)(unknown), getattr(quick, method)(missing)
-        )
-    assert set(nw.from_native(quick.impute(unknown))["town"]) == {"elsewhere"}
+    told = pytest.warns(UserWarning, match=r"20 cells of column 'town' \('elsewhere'\)")
+    with told as warned:
+        codes = quick.transform(unknown)
+    assert len(warned) == 1
+    np.testing.assert_array_equal(codes, quick.transform(missing))
+    with pytest.warns(UserWarning, match="did not have"):
+        filled = quick.impute(unknown)
+    assert set(nw.from_native(filled)["town"]) == {"elsewhere"}
+    holes, others = (
+        nw.from_native(quick.impute(t)).select(list(new.columns[:5]))
+        for t in (missing, convert(new.assign(town="A")))
+    )
+    assert holes.shape == others.shape
+
+
+def rare_levels(n_rows=200, seed=0):
+    """Make a column of two levels, and of five that a row or two have."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n_rows)
+    kind = np.where(x + rng.normal(size=n_rows) > 0, "up", "down").astype(object)
+    kind[:7] = ["r1", "r2", "r2", "r3", "r4", "r5", "r5"]
+    return pd.DataFrame(
+        {"x": x, "y": x + rng.normal(size=n_rows), "kind": kind, "one": "same"}
+    )
+
+
+@pytest.mark.filterwarnings("ignore:got levels that the fit did not have")
+def test_an_unseen_level_costs_what_a_level_of_one_row_would(quick):
+    frame = rare_levels()
+    quick.fit(frame)
+    rows = frame[7:]
+    kinds = ("up", "r1", "r2", "never")
+    scores = {k: quick.score_samples(rows.assign(kind=k)) for k in kinds}
+    assert (scores["never"] <= np.min([*scores.values()], axis=0) + 1e-9).all()
+    assert scores["never"].mean() < quick.score_samples(rows.assign(kind=None)).mean()
+    codes = [quick.transform(rows.assign(kind=k)) for k in ("r1", "never")]
+    np.testing.assert_array_equal(*codes)
+    same, other = (quick.score_samples(rows.assign(one=k)) for k in ("same", "other"))
+    assert (other < same).all()
+    if isinstance(quick, VAETransformer):
+        # Seven rows of rare levels, and two hundred of the only one.
+        costs = scores["never"] - scores["r1"]
+        np.testing.assert_allclose(costs, np.log(7 / 8), rtol=1e-6)
+        np.testing.assert_allclose(other - same, -np.log(201), rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:got levels that the fit did not have")
+def test_an_unseen_level_is_an_error_of_its_cell(quick):
+    frame = rare_levels()
+    quick.fit(frame)
+    errors = quick.reconstruction_error(frame[7:20].assign(one="other", kind=None))
+    np.testing.assert_allclose(errors["one"], 200)  # rows, and one of another level
+    assert errors["kind"].isna().all()
+
+
+@IN_EACH_LIBRARY
+@pytest.mark.parametrize("method", ["transform", "score_samples", "impute", "score"])
+def test_a_column_of_levels_that_changes_its_dtype_is_refused(quick, library, method):
+    convert = LIBRARIES[library]
+    frame = mixed_frame(holes=0.0)
+    quick.fit(convert(frame))
+    wrong = convert(frame.assign(town=np.arange(120)))
+    with pytest.raises(ValueError, match=r"'town' of numbers such as.*text such as"):
+        getattr(quick, method)(wrong)
 
 
 # ------------------------------------------------------------ filling missing cells
@@ -926,8 +1044,10 @@ def test_a_column_that_was_all_missing_stays_so_and_does_no_harm(quick):
     scores = quick.score_samples(empty)
     assert np.isfinite(scores).all()
     codes = quick.transform(empty)
-    np.testing.assert_allclose(quick.transform(frame), codes, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(quick.score_samples(frame), scores, rtol=1e-9)
+    with pytest.warns(UserWarning, match="column 'town'"):
+        np.testing.assert_allclose(quick.transform(frame), codes, rtol=1e-9, atol=1e-12)
+    with pytest.warns(UserWarning, match="column 'town'"):
+        np.testing.assert_allclose(quick.score_samples(frame), scores, rtol=1e-9)
 
 
 def test_a_row_with_nothing_in_it_is_an_average_row_that_scores_zero(quick):
@@ -996,7 +1116,8 @@ def test_a_column_of_one_level_comes_back(quick):
     frame = pd.DataFrame({"x": np.arange(30.0), "k": ["only"] * 30})
     back = quick.fit(frame).inverse_transform(quick.transform(frame))
     assert set(back["k"]) == set(quick.sample(9, random_state=0)["k"]) == {"only"}
-    assert np.isfinite(quick.score_samples(frame.assign(k="other"))).all()
+    with pytest.warns(UserWarning, match=r"30 cells of column 'k' \('other'\)"):
+        assert np.isfinite(quick.score_samples(frame.assign(k="other"))).all()
 
 
 @pytest.mark.parametrize(
@@ -1023,7 +1144,8 @@ def test_mixed_tables_may_be_tiny(quick, n_rows):
 
 def test_names_that_are_all_different_neither_dominate_nor_get_lost(quick):
     frame = mixed_frame(holes=0.0).assign(name=[f"row {i}" for i in range(120)])
-    quick.fit(frame)
+    with pytest.warns(UserWarning, match=r"no level.*\['name'\]"):
+        quick.fit(frame)
     assert (
         quick.module_(torch.zeros(1, quick._table.encoder.centre_.size)).shape[1] < 20
     )
@@ -1056,7 +1178,9 @@ def test_levels_in_an_array_are_named_by_the_parameter(quick, features):
 def test_text_in_arrays_and_lists_is_taken_where_it_is_named(quick, make):
     rows = [["a", 1.5, 3], ["b", 2.5, np.nan], ["a", np.nan, 1], [None, 0.5, 2]] * 9
     table = make(rows) if make is list else np.array(rows, dtype=object)
-    quick.set_params(categorical_features=[0]).fit(table)
+    quick.set_params(categorical_features=[0])
+    with pytest.warns(UserWarning, match=r"no level has three different rows, \[0\]"):
+        quick.fit(table)
     assert np.isfinite(quick.transform(table)).all()
     drawn = quick.sample(20, random_state=0)
     assert isinstance(drawn, np.ndarray)
@@ -1114,24 +1238,104 @@ def test_narrow_integers_come_back_from_far_codes(quick, library, dtype):
 # ----------------------------------------------------------------- arrays or frames
 
 
-def test_numbers_come_back_as_arrays_unless_pca_could_not_have_taken_them(quick):
-    frame = pd.DataFrame(X, columns=NAMES)
-    assert isinstance(clone(quick).fit(frame).sample(), np.ndarray)
-    assert isinstance(clone(quick).fit(holes_in(X)).sample(), np.ndarray)
-    holes = pd.DataFrame(holes_in(X), columns=NAMES)
-    drawn = clone(quick).fit(holes).sample(4, random_state=0)
-    assert_like(drawn, frame)
-    assert not drawn.isna().any(axis=None)
+def rows_of(quick, table):
+    """Ask for rows in every way that there is."""
+    return [
+        quick.inverse_transform(quick.transform(table)),
+        quick.sample(3, random_state=0),
+        quick.sample(3, random_state=0, missing=True),
+        quick.impute(table),
+        *quick.impute(table, n_draws=2),
+        quick.reconstruction_error(table),
+    ]
+
+
+@pytest.mark.parametrize("holes", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_arrays_go_in_and_come_out(quick, holes, dtype):
+    table = holes_in(X, holes).astype(dtype)
+    assert all(type(rows) is np.ndarray for rows in rows_of(quick.fit(table), table))
+
+
+@IN_EACH_LIBRARY
+@pytest.mark.parametrize("holes", [0.0, 0.1])
+@pytest.mark.parametrize("names", [["size"], ["size", "count"], ["size", "colour"]])
+def test_a_dataframe_goes_in_and_dataframes_come_out(quick, library, holes, names):
+    pandas = mixed_frame(holes=holes)[names].assign(other=np.arange(120.0))
+    frame = PLAIN_LIBRARIES[library](pandas)
+    assert isinstance(quick.fit_transform(frame), np.ndarray)
+    *tables, errors = rows_of(quick, frame)
+    for rows in tables:
+        assert_like(rows, frame)
+    assert type(errors) is type(frame)
+    assert nw.from_native(errors).columns == nw.from_native(frame).columns
 
 
 @pytest.mark.parametrize("output", ["pandas", "polars", "default"])
-def test_set_output_says_what_codes_are_and_the_table_what_rows_are(quick, output):
-    frame = mixed_frame()
-    codes = quick.set_output(transform=output).fit_transform(frame)
-    expected = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "default": np.ndarray}
-    assert type(codes) is expected[output]
-    assert_like(quick.inverse_transform(codes), frame)
-    assert_like(quick.sample(3), frame)
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow", "array"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_set_output_decides_otherwise(quick, output, library, mixed):
+    frame = mixed_frame()[["size", "count", "colour", "town"]]
+    frame = frame if mixed else frame[["size", "count"]].astype(float)
+    names = [f"x{i}" for i in range(4)] if library == "array" else list(frame)
+    if library == "array":
+        quick.set_params(categorical_features=[2, 3] if mixed else None)
+        table = frame.astype(object if mixed else float).to_numpy()
+    else:
+        table = PLAIN_LIBRARIES[library](frame)
+    expected = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "default": type(table)}
+    codes = quick.set_output(transform=output).fit_transform(table)
+    assert type(codes) is (np.ndarray if output == "default" else expected[output])
+    for rows in rows_of(quick, table):
+        assert type(rows) is expected[output]
+        if output != "default":
+            assert list(rows.columns) == names[: frame.shape[1]]
+
+
+def test_a_pipeline_hands_on_what_its_steps_make(quick):
+    frame = pd.DataFrame(X, columns=NAMES)
+    for output, kind in (("default", np.ndarray), ("pandas", pd.DataFrame)):
+        scale = StandardScaler().set_output(transform=output)
+        pipeline = Pipeline([("scale", scale), ("reduce", clone(quick))]).fit(frame)
+        assert type(pipeline.transform(frame)) is np.ndarray
+        assert type(pipeline["reduce"].sample(2)) is kind
+
+
+def test_single_precision_beside_levels_gives_codes_in_single_precision(quick):
+    frame = mixed_frame()[["size", "colour"]]
+    for convert in PLAIN_LIBRARIES.values():
+        single = convert(frame.astype({"size": np.float32}))
+        assert quick.fit_transform(single).dtype == np.float32
+        assert quick.transform(convert(frame)).dtype == np.float64
+
+
+@pytest.mark.parametrize("fill", [0.0, np.nan])
+def test_sparse_columns_of_pandas_are_taken_and_drawn(quick, fill):
+    frame = pd.DataFrame(X[:, :2], columns=["a", "b"])
+    frame["s"] = pd.arrays.SparseArray(np.maximum(X[:, 2] - 3, 0), fill_value=fill)
+    quick.fit(frame)
+    for rows in rows_of(quick, frame)[:-1]:
+        assert_like(rows, frame)
+
+
+def test_columns_of_decimals_come_back_as_such(quick):
+    cells = [None, *map(Decimal, np.char.mod("%.2f", X[1:, 0]))]
+    for frame in (
+        pl.DataFrame({"d": pl.Series(cells, dtype=pl.Decimal(8, 2)), "x": X[:, 1]}),
+        pa.table({"d": pa.array(cells, pa.decimal128(8, 2)), "x": X[:, 1]}),
+    ):
+        quick.fit(frame)
+        for rows in rows_of(quick, frame)[:-1]:
+            assert_like(rows, frame)
+
+
+def test_whole_numbers_are_filled_with_whole_numbers(quick):
+    whole = np.random.default_rng(0).poisson(np.exp(X[:, [3]] / 2), (len(X), 3))
+    table = holes_in(np.c_[whole, X[:, 0].round(1), X[:, 1]])
+    filled = quick.fit(table).impute(table)
+    assert (filled[:, :3] % 1 == 0).all()
+    np.testing.assert_allclose(filled[:, 3], filled[:, 3].round(1), atol=1e-12)
+    assert (filled[:, 4] != filled[:, 4].round(2)).any()
 
 
 # --------------------------------------------------------------- sampling with more
@@ -1319,7 +1523,8 @@ def test_warm_start_goes_on_with_the_levels_of_the_first_fit(quick):
     new.loc[:9, "town"] = "elsewhere"
     quick.set_params(warm_start=True).fit(frame)
     encoder = quick._table.encoder
-    quick.fit(new)
+    with pytest.warns(UserWarning, match=r"10 cells of column 'town' \('elsewhere'\)"):
+        quick.fit(new)
     assert quick._table.encoder is encoder
     assert quick.n_iter_ == 10
     assert set(quick.sample(200, random_state=0)["town"]) == {"A", "B", "C", "D"}

@@ -9,9 +9,10 @@ from sklearn.base import clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from skae import AutoencoderTransformer, VAETransformer
+from skae import AutoencoderImputer, AutoencoderTransformer, VAETransformer
 
 BOTH = [AutoencoderTransformer(max_iter=2), VAETransformer(max_iter=2)]
+IMPUTERS = [AutoencoderImputer(estimator) for estimator in BOTH]
 BEYOND = [
     "check_param_validation",
     "check_set_output_transform",
@@ -37,6 +38,11 @@ BEYOND = [
 
 @parametrize_with_checks(list(ESTIMATORS.values()), xfail_strict=True)
 def test_every_check_in_every_setting(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_checks(IMPUTERS, xfail_strict=True)
+def test_every_check_of_imputers(estimator, check):
     check(estimator)
 
 

@@ -35,6 +35,18 @@ def test_docstrings_are_complete(name):
     assert errors == []
 
 
+@pytest.mark.parametrize("name", list(public_objects()))
+def test_lines_of_docstrings_are_whole(name):
+    """A literal that is wrapped by a backslash leaves a hole, a long line breaks."""
+    text = inspect.getdoc(eval(name, {"skae": skae}))  # noqa: S307
+    wrong = [
+        line
+        for line in text.splitlines()
+        if re.search(r"\S {2,}\S", line) or len(line) > 84
+    ]
+    assert wrong == []
+
+
 @pytest.mark.parametrize("name", skae.__all__)
 def test_every_parameter_is_documented_with_its_default(name):
     cls = getattr(skae, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -13,16 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import check_array
 
-from skae.table._frames import (
-    TableReader,
-    as_frame,
-    explain_text,
-    kind_of,
-    to_container,
-)
+from skae.table._containers import as_frame
+from skae.table._frames import TableReader, kind_of
 
 
 def fitted(X, categorical_features="from_dtype"):
@@ -240,10 +234,12 @@ def test_everything_that_is_missing_is_nan(missing):
 
 
 @pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame, pa.table])
-def test_levels_that_the_fit_did_not_see_are_missing(library):
+def test_levels_that_the_fit_did_not_see_are_told_and_have_a_code_of_their_own(library):
     reader, _ = fitted(library({"k": ["a", "b", "a"], "x": [1.0, 2.0, 3.0]}))
     new = library({"k": ["b", "nowhere", None], "x": [1.0, 2.0, 3.0]})
-    assert_array_equal(reader.read(new)[:, 0], [1, np.nan, np.nan])
+    with pytest.warns(UserWarning, match=r"1 cell of column 'k' \('nowhere'\)"):
+        found = reader.read(new)
+    assert_array_equal(found[:, 0], [1, -1, np.nan])
 
 
 def test_a_reader_reads_the_same_cells_of_another_library_alike():
@@ -360,20 +356,94 @@ def test_a_numeric_array_with_levels_keeps_its_dtype():
 
 
 @pytest.mark.parametrize(
-    ("make", "typed"),
+    "frame",
     [
-        (lambda: pd.DataFrame({"x": [1.0, 2.0]}), False),
-        (lambda: pd.DataFrame({"x": [1.0, np.nan]}), True),
-        (lambda: pl.DataFrame({"x": [1.0, None]}), True),
-        (lambda: pd.DataFrame({"x": [1.0, 2.0], "k": ["a", "b"]}), True),
-        (lambda: np.array([[1.0], [np.nan]]), False),
+        pd.DataFrame({"x": [1.0, 2.0], "n": [3, 4]}),
+        pl.DataFrame({"x": [1.0, 2.0], "n": [3, 4]}),
+        pa.table({"x": [1.0, 2.0], "n": [3, 4]}),
     ],
+    ids=["pandas", "polars", "pyarrow"],
 )
-def test_tables_that_pca_could_take_are_not_typed(make, typed):
-    X = make()
-    reader = TableReader("from_dtype").fit(X)
-    reader.learn_levels(X)
-    assert reader.is_typed(X, reader.read(X)) == typed
+def test_frames_come_back_as_frames_whether_they_have_holes_and_levels_or_not(frame):
+    reader, matrix = fitted(frame)
+    assert_same_frame(reader.write(matrix), frame)
+
+
+def test_arrays_of_numbers_come_back_as_they_are():
+    reader = TableReader("from_dtype").fit(np.zeros((3, 2)))
+    rows = np.ones((4, 2))
+    assert reader.write(rows) is rows
+
+
+def test_numbers_per_cell_come_in_the_container_of_the_fit():
+    numbers = np.array([[0.5, np.nan], [1.5, 2.5]])
+    for frame in (
+        pd.DataFrame({"k": ["a", "b"], "n": [3, 4]}),
+        pl.DataFrame({"k": ["a", "b"], "n": [3, 4]}),
+        pa.table({"k": ["a", "b"], "n": [3, 4]}),
+    ):
+        reader, _ = fitted(frame)
+        found = reader.write_numbers(numbers, frame)
+        assert type(found) is type(frame)
+        found = nw.from_native(found)
+        assert found.columns == ["k", "n"]
+        assert_array_equal(found.to_numpy(), numbers)
+    reader = TableReader("from_dtype").fit(numbers)
+    assert reader.write_numbers(numbers, numbers) is numbers
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_single_numbers_beside_levels_are_read_in_single_precision(library):
+    x = np.array([1.5, 2.5], dtype=np.float32)
+    columns = {"x": x, "k": ["a", "b"]}
+    assert fitted(library(columns))[1].dtype == np.float32
+    assert fitted(library(columns | {"y": [1.0, 2.0]}))[1].dtype == np.float64
+    assert fitted(library({"k": ["a", "b"]}))[1].dtype == np.float64
+
+
+@pytest.mark.parametrize("fill", [0.0, np.nan, 1.5])
+def test_sparse_columns_of_pandas_come_back_and_are_filled(fill):
+    cells = pd.arrays.SparseArray([0.0, 1.5, 0.0, np.nan], fill_value=fill)
+    frame = pd.DataFrame({"s": cells, "k": ["a", "b", "a", "b"]})
+    reader, matrix = fitted(frame)
+    assert_array_equal(matrix[:, 0], [0, 1.5, 0, np.nan])
+    assert_same_frame(reader.write(matrix), frame)
+    filled = reader.fill(frame, np.full((4, 2), 2.5))
+    assert filled["s"].dtype == frame["s"].dtype
+    assert filled["s"].tolist() == [0.0, 1.5, 0.0, 2.5]
+
+
+EXACT = [Decimal("1.25"), None, Decimal("-3.10"), Decimal("7.00")]
+ARROW_DECIMAL = pa.decimal128(10, 2)
+DECIMALS = {
+    "polars": pl.DataFrame({"d": pl.Series(EXACT, dtype=pl.Decimal(10, 2))}),
+    "pyarrow": pa.table({"d": pa.array(EXACT, ARROW_DECIMAL)}),
+    "pyarrow, wide": pa.table({"d": pa.array(EXACT, pa.decimal256(50, 2))}),
+    "pandas": pd.DataFrame({"d": pd.array(EXACT, pd.ArrowDtype(ARROW_DECIMAL))}),
+}
+
+
+@pytest.mark.parametrize("frame", DECIMALS.values(), ids=DECIMALS.keys())
+def test_decimals_come_back_with_the_precision_that_they_had(frame):
+    reader, matrix = fitted(frame)
+    assert_array_equal(matrix[:, 0], [1.25, np.nan, -3.1, 7.0])
+    assert_same_frame(reader.write(matrix), frame)
+    found = nw.from_native(reader.write(np.array([[2.004], [99.0]])))
+    assert found["d"].to_list() == [Decimal("2.00"), Decimal("7.00")]
+    filled = nw.from_native(reader.fill(frame, np.full((4, 1), 5.678)))
+    assert filled.schema == nw.from_native(frame).schema
+    assert filled["d"].to_list() == [EXACT[0], Decimal("5.68"), *EXACT[2:]]
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_a_column_of_levels_that_changes_its_dtype_is_refused(library):
+    reader, _ = fitted(library({"k": ["1", "2", None], "x": [1.0, 2.0, 3.0]}))
+    with pytest.raises(ValueError, match=r"'k' of numbers such as 2.*text such as '2'"):
+        reader.read(library({"k": [1, 2, None], "x": [1.0, 2.0, 3.0]}))
+
+
+def test_a_frame_without_columns_has_none():
+    assert TableReader("from_dtype").fit(pd.DataFrame(index=range(3))).is_numeric
 
 
 # ------------------------------------------------------------------ kinds of columns
@@ -578,66 +648,3 @@ def test_levels_are_filled_in_whatever_dtype_comes(column):
     found = reader.fill(pd.DataFrame({"k": column}), np.array([[1.0]] * 3))
     assert found["k"].iloc[1] == "b"
     assert found["k"].iloc[2] == ("b" if pd.isna(column[2]) else "a")
-
-
-# --------------------------------------------------------------------- text in arrays
-
-
-def validate(X):
-    with explain_text():
-        return check_array(X, dtype=np.float64)
-
-
-@pytest.mark.parametrize("X", [np.array([["a", "b"]]), [["a", 1]]])
-def test_text_in_an_array_is_explained(X):
-    with pytest.raises(
-        ValueError, match=r"text in an array.*categorical_features.*dataframe"
-    ):
-        validate(X)
-
-
-@pytest.mark.parametrize("X", [np.array([[np.nan, 1]]), np.array([1.0])])
-def test_other_errors_stay_as_they_are(X):
-    with pytest.raises(ValueError, match=r"NaN|2D") as plain:
-        check_array(X, dtype=np.float64)
-    with pytest.raises(ValueError, match=r"NaN|2D") as explained:
-        validate(X)
-    assert str(explained.value) == str(plain.value)
-
-
-# ------------------------------------------------------------------------ containers
-
-NAMES = np.array(["a", "b", "c", "d"], dtype=object)
-
-
-def table(seed=0):
-    return np.random.default_rng(seed).normal(size=(40, 4))
-
-
-def asking_for(output):
-    return FunctionTransformer().set_output(transform=output)
-
-
-def test_arrays_stay_arrays_unless_something_else_is_asked_for():
-    array = table()
-    assert to_container(array, NAMES, FunctionTransformer()) is array
-    assert to_container(array, NAMES, asking_for("default")) is array
-
-
-def test_pandas_frames_get_the_names_and_the_index():
-    original = pd.DataFrame(table(), index=range(100, 140))
-    found = to_container(table(), NAMES, asking_for("pandas"), original)
-    expected = pd.DataFrame(table(), columns=list("abcd"), index=range(100, 140))
-    pd.testing.assert_frame_equal(found, expected)
-
-
-def test_pandas_frames_without_an_original_are_numbered():
-    found = to_container(table(), NAMES, asking_for("pandas"))
-    pd.testing.assert_frame_equal(found, pd.DataFrame(table(), columns=list("abcd")))
-
-
-def test_polars_frames_get_the_names():
-    found = to_container(table(), NAMES, asking_for("polars"))
-    assert isinstance(found, pl.DataFrame)
-    assert found.columns == list("abcd")
-    assert_array_equal(found.to_numpy(), table())

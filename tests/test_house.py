@@ -16,7 +16,13 @@ import skae
 
 ROOT = Path(skae.__file__).parent
 WINGS = ("table", "network", "training", "model")
-ESTIMATORS = ("skae._base", "skae._autoencoder", "skae._vae", "skae._progress")
+ESTIMATORS = (
+    "skae._base",
+    "skae._autoencoder",
+    "skae._vae",
+    "skae._imputer",
+    "skae._progress",
+)
 PUBLIC = ("skae._autoencoder", "skae._vae")
 
 

@@ -164,3 +164,43 @@ def test_decoding_ids_takes_no_room_for_every_pair_of_row_and_level():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10 * indicators.nbytes
+
+
+# -------------------------------------------------------------------- unseen levels
+
+
+def counted(*counts):
+    return LevelEncoder(np.repeat(np.arange(float(len(counts))), counts), None)
+
+
+@pytest.mark.parametrize(
+    ("counts", "like"),
+    [((50, 30, 2, 1, 1), 3), ((50, 30, 1), 2), ((50, 2), 1), ((1, 1, 1), 0)],
+)
+def test_an_unseen_level_is_one_of_the_rare_ones(counts, like):
+    level = counted(*counts)
+    new, rare = level.encode(np.array([-1.0])), level.encode(np.array([float(like)]))
+    assert_array_equal(new, rare)
+    mass = sum(count for count in counts if count < 3)
+    (chance,) = level.log_chance(np.array([-1.0]), level.share)
+    assert_allclose(chance, -np.log(mass + 1))
+    assert chance < level.log_chance(np.arange(float(len(counts))), level.share).min()
+
+
+@pytest.mark.parametrize("counts", [(50, 30, 3), (40, 7), (9,)])
+def test_an_unseen_level_where_none_is_rare_has_no_place(counts):
+    level = counted(*counts)
+    assert_array_equal(
+        level.encode(np.array([-1.0, np.nan])), np.zeros((2, level.width))
+    )
+    chances = level.log_chance(np.array([-1.0, np.nan]), level.share)
+    assert_allclose(chances, [-np.log(sum(counts) + 1), 0])
+
+
+@pytest.mark.parametrize("counts", [(50, 30, 3), (40, 7), (9,), (20, 20, 20, 5)])
+def test_the_error_of_an_unseen_level_is_that_of_one_more_row(counts):
+    shares = np.array([*counts, 1]) / (sum(counts) + 1)
+    variance = 1 - np.square(shares).sum()
+    indicator = np.arange(len(shares)) == len(counts)
+    expected = np.square(indicator - shares).sum() / variance
+    assert_allclose(counted(*counts).error_of_unseen, expected)

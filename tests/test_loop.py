@@ -495,3 +495,51 @@ def test_networks_of_several_layers_train_as_well(solver):
     ).double()
     history = training(objective, solver=solver, learning_rate=0.05, max_iter=200).run()
     assert history.best_loss < 0.6 * history.start_loss
+
+
+class Pressed(Regression):
+    """A regression in which Ctrl-C is pressed at a batch."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.n_left = at
+
+    def training_loss(self, rows):
+        self.n_left -= 1
+        if self.n_left < 0:
+            raise KeyboardInterrupt
+        return super().training_loss(rows)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("at", [0, 1, 75, 150])
+def test_an_interrupted_run_ends_in_the_best_weights_seen(solver, at):
+    objective, report = Pressed(at), Silent()
+    loop = training(objective, report, solver=solver, early_stopping=False)
+    history = loop.run()
+    assert history.interrupted
+    assert report.ended is history
+    assert len(history.loss_curve) == len(history.validation_curve) < 200
+    assert history.best_loss <= history.start_loss
+    if history.best_epoch == 0:
+        assert bias_and_weight(objective) == START
+    else:
+        assert history.best_epoch <= len(history.loss_curve)
+        losses = loop._validation_losses()
+        assert_allclose(float(loop.validation.mean(losses)), history.best_loss)
+
+
+def test_a_run_that_nobody_interrupts_says_so():
+    assert not training(Regression(), max_iter=3).run().interrupted
+
+
+class PressedBefore(Regression):
+    """A regression in which Ctrl-C is pressed while the start is judged."""
+
+    def validation_loss(self, rows):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_before_training_is_passed_on():
+    with pytest.raises(KeyboardInterrupt):
+        training(PressedBefore()).run()

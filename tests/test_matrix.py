@@ -200,7 +200,7 @@ def test_infinite_values_are_not_hidden():
 def test_rows_within_range_are_those_of_the_scaler_and_levels_stay():
     encoder = encoder_of(mixed())
     far = np.tile([1e5, 4.0, 2.4, 1.0, 0.0, 2.0, np.nan], (3, 1))
-    found = encoder.within_range(far.copy(), whole=True)
+    found = encoder.within_range(far.copy())
     assert_array_equal(found[:, [1, 3, 4, 5, 6]], far[:, [1, 3, 4, 5, 6]])
     assert_array_equal(found[:, 0], mixed()[:, 0].max())
     assert_array_equal(found[:, 2], 2)

@@ -113,7 +113,7 @@ def test_a_column_without_a_value_stays_missing_and_disturbs_nothing(scaling, we
     assert np.isfinite(scaler.encode(np.ones((3, 5)))).all()
     decoded = scaler.decode(np.ones((3, 5)))
     assert np.isnan(decoded[:, 2]).all()
-    assert np.isnan(scaler.within_range(decoded, whole=True)[:, 2]).all()
+    assert np.isnan(scaler.within_range(decoded)[:, 2]).all()
     assert_array_equal(scaler.log_derivative(X)[:, 2], 0)
 
 
@@ -130,7 +130,7 @@ def test_constant_columns_come_back_exactly(scaling, dtype, value):
         assert_array_equal(np.delete(encoded[:, 0], 3), 0)
     decoded = scaler.decode(np.full_like(X, 123.0))
     assert_array_equal(decoded[:, 0], X[0, 0])
-    assert_array_equal(scaler.within_range(decoded, whole=False)[:, 0], X[0, 0])
+    assert_array_equal(scaler.within_range(decoded)[:, 0], X[0, 0])
 
 
 def test_columns_that_are_constant_up_to_rounding_are_constant():
@@ -239,7 +239,7 @@ def test_drawn_numbers_have_the_decimals_and_the_range_of_the_fit(decimals, seed
     X = np.round(rng.normal(size=(60, 2)) * [1, 50], decimals)
     X[rng.random(X.shape) < 0.2] = np.nan
     scaler = scaler_of("standard", X)
-    drawn = scaler.within_range(rng.normal(size=(40, 2)) * [3, 150], whole=True)
+    drawn = scaler.within_range(rng.normal(size=(40, 2)) * [3, 150])
     assert_array_equal(drawn, np.round(drawn, decimals))
     assert (drawn >= np.nanmin(X, axis=0)).all()
     assert (drawn <= np.nanmax(X, axis=0)).all()
@@ -251,13 +251,6 @@ def test_decimals_are_as_many_as_the_column_has_and_at_most_four():
     X = np.c_[*(whole / 10**count for count in range(6)), rng.normal(size=50)]
     assert scaler_of(None, X).decimals_.tolist() == [0, 1, 2, 3, 4, -1, -1]
     assert scaler_of(None, whole[:, None] + 0.04).decimals_.tolist() == [2]
-
-
-def test_without_rounding_only_the_range_is_kept():
-    X = np.arange(10.0)[:, None]
-    scaler = scaler_of("standard", X)
-    found = scaler.within_range(np.array([[-3.0], [2.5], [99.0]]), whole=False)
-    assert found.ravel().tolist() == [0.0, 2.5, 9.0]
 
 
 def test_the_resolution_is_the_distance_of_neighbouring_values():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 
+from skae import _progress
 from skae._progress import Progress
 from skae.training._loop import History
 
@@ -105,6 +107,66 @@ def test_the_last_line_says_what_was_kept(capsys, best_epoch, kept):
 def test_a_fit_without_epochs_tells_that_the_start_was_kept(capsys):
     follow(0, verbose=1)
     assert "kept the start" in capsys.readouterr().out
+
+
+def seconds_of(line):
+    return float(re.fullmatch(r"\[Estimator\] \w+: (\d+\.\d\d) s", line)[1])
+
+
+def test_each_phase_is_told_with_its_time_and_the_fit_with_the_whole(capsys):
+    with Progress(Estimator(1), "X", "y") as progress:
+        with progress.phase("reading"):
+            time.sleep(0.05)
+        time.sleep(0.05)
+        with progress.phase("training"):
+            time.sleep(0.1)
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.search(r"\] (\w+):", line)[1] for line in lines] == [
+        "reading",
+        "training",
+        "fit",
+    ]
+    reading, training, whole = map(seconds_of, lines)
+    assert 0.04 <= reading < training
+    assert whole >= reading + training + 0.04
+
+
+def test_a_phase_that_fails_is_not_told(capsys):
+    with (
+        pytest.raises(ValueError, match="no"),
+        Progress(Estimator(1), "X", "y") as progress,
+        progress.phase("reading"),
+    ):
+        raise ValueError("no")
+    assert capsys.readouterr().out == ""
+    assert not progress.watch.is_alive()
+
+
+def test_no_silence_lasts(capsys, monkeypatch):
+    monkeypatch.setattr(_progress, "QUIET_SECONDS", 0.05)
+    with (
+        Progress(Estimator(1), "X", "y") as progress,
+        progress.phase("density"),
+    ):
+        time.sleep(0.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if "density goes on" in line]) >= 4
+
+
+def test_slow_epochs_are_told_though_they_are_between_two_that_would_be(
+    capsys, monkeypatch
+):
+    follow(30, verbose=1, max_epochs=3000)
+    assert len(epochs_told(capsys)) == 1
+    monkeypatch.setattr(_progress, "QUIET_SECONDS", 0.0)
+    follow(30, verbose=1, max_epochs=3000)
+    assert epochs_told(capsys) == list(range(1, 31))
+
+
+def test_silent_fits_start_no_thread(capsys):
+    with Progress(Estimator(0), "X", "y") as progress, progress.phase("reading"):
+        assert not progress.watch.is_alive()
+    assert capsys.readouterr().out == ""
 
 
 # ----------------------------------------------------------------------- callbacks

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from functools import cache
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -129,9 +131,10 @@ def test_expected_rows_have_the_likeliest_level():
     mean = encoded.matrix * 0.6
     found = table.likeliest(mean)
     assert_array_equal(found[:, [0, 2]], rows[:, [0, 2]])
-    taken = table.with_levels(np.zeros(rows.shape), found)
+    averages = np.full(rows.shape, 0.123456)
+    taken = table.averaged(averages, found)
     assert_array_equal(taken[:, [0, 2]], rows[:, [0, 2]])
-    assert_array_equal(taken[:, 1], 0)
+    assert (taken[:, 1] >= rows[:, 1].min()).all()
 
 
 @pytest.mark.parametrize("name", ["numbers", "frame"])
@@ -139,7 +142,7 @@ def test_decoded_numbers_are_kept_within_the_range(name):
     table, rows, _ = fitted(name)
     numeric = table.encoder.numeric_
     matrix = 100 * table.encode(rows).matrix
-    found = table.with_numbers(matrix, rows, whole=False)[:, numeric]
+    found = table.with_numbers(matrix, rows)[:, numeric]
     assert (found >= rows[:, numeric].min(axis=0)).all()
     assert (found <= rows[:, numeric].max(axis=0)).all()
 
@@ -196,6 +199,85 @@ def test_unknown_indices_are_refused(index):
     table, _, _ = fitted("numbers")
     with pytest.raises(ValueError, match=r"expected one of \[0, 1, 2, 3\]"):
         table.given({index: 1})
+
+
+def whole_table(cls=AutoencoderTransformer, library=pd.DataFrame, **parameters):
+    rng = np.random.default_rng(0)
+    columns = {
+        "age": rng.integers(0, 20, 90),
+        "rooms": rng.integers(1, 7, 90).astype(float),
+        "size": rng.normal(size=90),
+        "fixed": np.full(90, 3.5),
+        "share": rng.uniform(size=90),
+    }
+    return learned(cls, library(columns), **parameters)
+
+
+def learned(cls, X, **parameters):
+    return cls(2, **{**START, **parameters}).fit(X)._table
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"age": -4}, "whole number from 0 to 19"),
+        ({"age": 2.5}, "whole number from 0 to 19"),
+        ({"age": 25}, "whole number from 0 to 19"),
+        ({"rooms": 1.5}, "whole number from 1 to 6"),
+        ({"rooms": 0}, "whole number from 1 to 6"),
+        ({"fixed": 3}, "number from 3.5 to 3.5"),
+    ],
+)
+def test_values_that_a_column_cannot_hold_are_refused(library, given, expected):
+    ((column, value),) = given.items()
+    with pytest.raises(ValueError, match=rf"'{column}': {value}}}.*{expected}"):
+        whole_table(library=library).given(given)
+
+
+def test_values_that_a_column_of_an_array_cannot_hold_are_refused():
+    X = np.random.default_rng(0).poisson(3.0, size=(80, 3)).astype(float)
+    table = learned(VAETransformer, X, likelihood="poisson")
+    with pytest.raises(ValueError, match=r"\{0: -4\}.*whole number from 0"):
+        table.given({0: -4})
+    with pytest.raises(ValueError, match=r"\{2: 0.5\}.*whole number from 0"):
+        table.given({2: 0.5})
+
+
+def test_shares_stay_in_the_range_of_the_fit():
+    X = np.random.default_rng(0).uniform(size=(80, 3))
+    table = learned(VAETransformer, X, likelihood="bernoulli")
+    with pytest.raises(ValueError, match=r"\{1: 1.5\}.*number from"):
+        table.given({1: 1.5})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"age": 19.0}, {"rooms": 1}, {"size": 9.5}, {"size": -9.5}, {"fixed": 3.5}],
+)
+def test_values_that_a_column_can_hold_are_taken(given):
+    row = whole_table().given(given)
+    assert row[~np.isnan(row)].tolist() == list(given.values())
+
+
+@pytest.mark.parametrize("cls", [AutoencoderTransformer, VAETransformer])
+def test_columns_of_names_are_told_and_no_others(cls):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "name": [f"row {i}" for i in range(60)],
+            "x": rng.normal(size=60),
+            "kind": rng.choice(list("ab"), 60),
+            "one": "same",
+            "twice": np.repeat(np.arange(30), 2).astype(str),
+            "rare": ["once", "twice", "thrice"] + ["often"] * 57,
+        }
+    )
+    with pytest.warns(UserWarning, match=r"no level.*\['name', 'twice'\].*Drop"):
+        learned(cls, frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learned(cls, frame.drop(columns=["name", "twice"]))
 
 
 def test_levels_and_numbers_that_are_none_are_refused():

@@ -124,6 +124,12 @@ def hidden_widths(hidden_layer_sizes: Sequence[Any] | int) -> tuple[int, ...]:
 
 def _users_module(factory: ModuleFactory, n_inputs: int, n_outputs: int) -> nn.Module:
     """Make a user's module and try it on two rows."""
+    if isinstance(factory, nn.Module):
+        raise TypeError(
+            f"got a module, {factory!r}, but expected a callable (n_inputs, n_outputs) "
+            "-> torch.nn.Module that makes one, since each fit needs new weights; see "
+            "the parameters encoder and decoder."
+        )
     module = factory(n_inputs, n_outputs)
     if not isinstance(module, nn.Module):
         raise TypeError(

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from numbers import Number, Real
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from numbers import Real
+from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
-from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 
+from ._containers import (
+    Series,
+    as_frame,
+    as_series,
+    framed,
+    join,
+    replace,
+    scatter,
+    take,
+)
 from ._dtypes import ColumnSample
+from ._unseen import check_levels, level_codes, tell_unseen
 
-Series: TypeAlias = "nw.Series[Any]"
-Frame: TypeAlias = "nw.DataFrame[Any]"
 CATEGORICAL = (nw.String, nw.Boolean, nw.Categorical, nw.Enum)
+PLAIN = {nw.Float64}
+PLAIN_NAMES = {"pandas": "float64", "polars": "Float64", "pyarrow": "double"}
 ADVICE = {
     "date": (
         "dates",
@@ -26,8 +36,7 @@ ADVICE = {
     ),
     "text": (
         "text",
-        "leave categorical_features='from_dtype' for dataframes, name these columns "
-        "in categorical_features, or drop them",
+        "set categorical_features='from_dtype', name these columns there, or drop them",
     ),
     "other": ("values that are neither numbers nor text", "drop these columns first"),
 }
@@ -46,9 +55,11 @@ class TableReader:
     categorical_ : ndarray of bool of shape (n_features,)
     levels_ : dict of int to ndarray
         Levels of each categorical column, sorted.
-    template_ : list of ColumnSample or None
+    template_ : list of ColumnSample
         For each column one cell of each level and a missing one, or of numbers one
-        cell, missing if there is such; None where rows come back as plain arrays.
+        cell, missing if there is such; empty where rows come back as plain arrays.
+    library_ : str or None
+        Of the dataframe, as narwhals calls it; None for arrays.
     """
 
     def __init__(self, categorical_features: Any) -> None:
@@ -67,7 +78,7 @@ class TableReader:
         if isinstance(self.categorical_features, str):
             if frame is not None:
                 kinds = [kind_of(column) for column in frame.iter_columns()]
-                self.categorical_ |= np.array([k in ("text", "level") for k in kinds])
+                self.categorical_[:] = [kind in ("text", "level") for kind in kinds]
         elif self.categorical_features is not None:
             chosen = _chosen(self.categorical_features, names, n_features)
             self.categorical_[chosen] = True
@@ -75,15 +86,18 @@ class TableReader:
         self.levels_: dict[int, np.ndarray] = {}
         self.template_: list[ColumnSample] = []
         self.names_: list[Any] = []
-        self.is_array_ = frame is None
-        self.is_typed_ = False
+        self.library_ = None if frame is None else str(frame.implementation.value)
         return self
 
     @property
     def is_numeric(self) -> bool:
         return not self.categorical_.any()
 
-    def check_dtypes(self, X: Any) -> None:
+    @property
+    def is_array(self) -> bool:
+        return self.library_ is None
+
+    def check_dtypes(self, X: Any, *, is_fit: bool = True) -> None:
         """Refuse columns of a dataframe that are neither numbers nor categorical."""
         frame = as_frame(X)
         if frame is None:
@@ -97,9 +111,11 @@ class TableReader:
                 found.setdefault(kind, []).append(column.name)
         for kind, names in found.items():
             content, advice = ADVICE[kind]
+            expected = "numbers or categories"
+            if kind == "text" and not is_fit:
+                expected, advice = "numbers, as in the fit", "convert them first"
             raise ValueError(
-                f"got columns of {content}, {names}, but expected numbers or "
-                f"categories: {advice}."
+                f"got columns of {content}, {names}, but expected {expected}: {advice}."
             )
 
     def learn_levels(self, X: Any) -> None:
@@ -110,23 +126,47 @@ class TableReader:
                 self.levels_[feature] = _sorted_levels(values[~missing], column.name)
 
     def read(self, X: Any) -> np.ndarray:
-        """Return a float64 matrix, NaN where a cell is missing or its level unknown."""
+        """Return a matrix of numbers and level codes.
+
+        NaN stands where a cell is missing, and -1 where the fit had no such level. In
+        single precision where all numbers are, else in double.
+        """
+        whole = self._read_at_once(X)
+        if whole is not None:
+            return whole
         columns = list(self._columns(X))
-        matrix = np.empty((len(columns[0][1]), len(columns)), order="F")
+        dtypes = {c.dtype for j, c in columns if not self.categorical_[j]}
+        dtype = np.float32 if dtypes == {nw.Float32} else np.float64
+        n_rows = len(columns[0][1]) if columns else 0
+        matrix = np.empty((n_rows, len(columns)), dtype, order="F")
+        unseen: dict[Any, np.ndarray] = {}
         for feature, column in columns:
             values, missing = _values(column)
             if self.categorical_[feature]:
-                matrix[:, feature] = _codes(self.levels_[feature], values, missing)
+                levels = self.levels_[feature]
+                check_levels(levels, values[~missing], column.name)
+                codes, unseen[column.name] = level_codes(levels, values, missing)
+                matrix[:, feature] = codes
             else:
                 matrix[:, feature] = _numbers(values, missing, column.name)
+        tell_unseen(unseen)
         return np.ascontiguousarray(matrix)
+
+    def _read_at_once(self, X: Any) -> np.ndarray | None:
+        """Return a frame of nothing but plain floats, which may have many columns."""
+        frame = as_frame(X)
+        if frame is None or not self.is_numeric or set(frame.schema.dtypes()) != PLAIN:
+            return None
+        matrix = frame.to_numpy()
+        # Infinite cells are left to the way that names them.
+        is_plain = matrix.dtype == np.float64 and not np.isinf(matrix).any()
+        return matrix if is_plain else None
 
     def remember(self, X: Any, matrix: np.ndarray, weight: np.ndarray | None) -> None:
         """Keep the levels of rows that count, and what it takes to write such rows."""
         if weight is not None:
             self.keep_levels(matrix, weight > 0)
-        self.is_typed_ = self.is_typed(X, matrix)
-        if self.is_typed_:
+        if self.is_typed:
             self.remember_dtypes(X, matrix)
 
     def keep_levels(self, matrix: np.ndarray, rows: np.ndarray) -> None:
@@ -143,14 +183,15 @@ class TableReader:
     def code_of(self, feature: int, name: Any, value: Any) -> float:
         """Return one value as `read` would."""
         if self.categorical_[feature]:
-            levels = list(self.levels_[feature])
-            if value not in levels:
+            levels = self.levels_[feature].tolist()
+            is_missing = pd.api.types.is_scalar(value) and pd.isna(value)
+            if is_missing or value not in levels:
                 raise ValueError(
                     f"got given={{{name!r}: {value!r}}}, but expected a level of the "
                     f"fit, one of {levels[:20]}."
                 )
             return float(levels.index(value))
-        number = float(value) if isinstance(value, Real) else np.nan
+        number = float(value) if isinstance(value, Real | Decimal) else np.nan
         if not np.isfinite(number):
             raise ValueError(
                 f"got given={{{name!r}: {value!r}}}, but expected a finite number."
@@ -166,25 +207,41 @@ class TableReader:
             cells = matrix[:, feature]
             if self.categorical_[feature]:
                 _, rows = np.unique(cells, return_index=True)  # NaN comes last
+                some = take(column, rows)
             else:
-                rows = np.argsort(~np.isnan(cells), kind="stable")[:1]
-            self.template_.append(ColumnSample.of(_take(column, rows)))
+                row = int(np.isnan(cells).argmax())  # a missing one, if there is such
+                some = column[row : row + 1]
+            self.template_.append(ColumnSample.of(some))
 
-    def is_typed(self, X: Any, matrix: np.ndarray) -> bool:
-        """Tell whether rows come back as the table was: levels, dtypes, container.
-
-        So does what `PCA` could not have taken; other tables come back as arrays.
-        """
-        return not self.is_numeric or (not self.is_array_ and np.isnan(matrix).any())
+    @property
+    def is_typed(self) -> bool:
+        """Whether there is more to a row than its numbers: levels, dtypes, names."""
+        return not (self.is_numeric and self.is_array)
 
     def write(self, matrix: np.ndarray, original: Any = None) -> Any:
         """Return rows in the container, with the dtypes and levels, of the fit.
 
         They get the index of the `original` that they stand for, if it has one.
         """
+        if not self.is_typed:
+            return matrix
+        if self._is_plain and not np.isnan(matrix).any():
+            return self.write_numbers(matrix.astype(np.float64), original)
         columns = [self._column(j, matrix[:, j]) for j in range(matrix.shape[1])]
-        native = _join(columns, as_frame(original))
-        return native.to_numpy() if self.is_array_ else native
+        native = join(columns, as_frame(original))
+        return native.to_numpy() if self.is_array else native
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether all columns are floats that a frame can be made of at once."""
+        names = {sample.dtype["name"] for sample in self.template_}
+        return names == {PLAIN_NAMES.get(str(self.library_))}
+
+    def write_numbers(self, matrix: np.ndarray, original: Any) -> Any:
+        """Return a number per cell in the container of the fit."""
+        if self.is_array:
+            return matrix
+        return framed(matrix, self.columns_, str(self.library_), original)
 
     def fill(self, X: Any, matrix: np.ndarray) -> Any:
         """Return `X` with its missing cells, and nothing else, taken from `matrix`."""
@@ -198,7 +255,7 @@ class TableReader:
             if len(holes):
                 column = self._fill_column(feature, column, holes, matrix[:, feature])
             columns.append(column)
-        return _join(columns, frame)
+        return join(columns, frame)
 
     def _fill_array(self, X: Any, matrix: np.ndarray) -> np.ndarray:
         filled = np.array(X)
@@ -218,27 +275,23 @@ class TableReader:
         if not self.categorical_[feature]:
             if is_empty and not column.dtype.is_numeric():
                 return nw.new_series(column.name, values.tolist(), backend=backend)
-            return _scatter(column, holes, values[holes])
+            return scatter(column, holes, values[holes])
         wanted = self._column(feature, values)
         if wanted.implementation is not backend:
             cells = [None if pd.isna(cell) else cell for cell in wanted.to_list()]
             wanted = nw.new_series(column.name, cells, backend=backend)
-        return wanted if is_empty else _replace(column, holes, wanted)
+        return wanted if is_empty else replace(column, holes, wanted)
 
     def _column(self, feature: int, values: np.ndarray) -> Series:
         """Make a column like the fitted one: codes become levels."""
-        native = self.template_[feature].series()
-        template: Series = nw.from_native(native, series_only=True)
-        template = template.alias(self.names_[feature])
-        missing = np.isnan(values)
+        sample, name = self.template_[feature], self.names_[feature]
         if self.categorical_[feature]:
-            return _take(template, np.where(missing, -1, values).astype(int))
-        column = _take(template, np.zeros(len(values), dtype=int))
-        seen = np.flatnonzero(~missing)
-        if column.dtype.is_integer():
+            codes = np.where(np.isnan(values), -1, values).astype(int)
+            return take(as_series(sample.series(), name), codes)
+        if sample.is_exact:
             low, high = self.range_
             values = values.clip(low[feature], high[feature])
-        return _scatter(column, seen, values[seen]) if len(seen) else column
+        return as_series(sample.holding(values), name)
 
     def _columns(self, X: Any) -> Iterable[tuple[int, Series]]:
         frame = as_frame(X)
@@ -248,12 +301,6 @@ class TableReader:
             table = pd.DataFrame(array, dtype=array.dtype)
             frame = nw.from_native(table.rename(columns="x{}".format))
         return enumerate(frame.iter_columns())
-
-
-def as_frame(X: Any) -> Frame | None:
-    """Wrap a dataframe of any library; None for anything else."""
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
-    return frame if isinstance(frame, nw.DataFrame) else None
 
 
 def kind_of(column: Any) -> str:
@@ -273,7 +320,7 @@ def kind_of(column: Any) -> str:
         return "text"
     if any(issubclass(t, datetime.date | datetime.time | np.datetime64) for t in types):
         return "date"
-    numbers = all(issubclass(t, Number) for t in types)
+    numbers = all(issubclass(t, Real | Decimal) for t in types)
     return "number" if numbers else "other"
 
 
@@ -286,7 +333,7 @@ def _values(column: Series) -> tuple[np.ndarray, np.ndarray]:
 
 def _sorted_levels(values: np.ndarray, name: str) -> np.ndarray:
     try:
-        levels = list(pd.unique(values))
+        levels = np.asarray(pd.unique(values)).tolist()
     except TypeError as error:
         raise ValueError(
             f"got column {name!r} of {type(values[0]).__name__} objects, but expected "
@@ -299,11 +346,6 @@ def _sorted_levels(values: np.ndarray, name: str) -> np.ndarray:
     result = np.empty(len(levels), dtype=object)
     result[:] = levels
     return result
-
-
-def _codes(levels: np.ndarray, values: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    codes = pd.Index(levels, dtype=object).get_indexer(pd.Index(values, dtype=object))
-    return np.where(missing | (codes < 0), np.nan, codes)
 
 
 def _numbers(values: np.ndarray, missing: np.ndarray, name: str) -> np.ndarray:
@@ -321,52 +363,6 @@ def _numbers(values: np.ndarray, missing: np.ndarray, name: str) -> np.ndarray:
             "or missing cells (NaN): replace infinity first."
         )
     return numbers
-
-
-def _join(columns: list[Series], indexed: Frame | None) -> Any:
-    """Put columns side by side, with the index of another frame if it has one."""
-    frames = [column.to_frame() for column in columns]
-    frame = nw.concat(frames, how="horizontal")
-    index = None if indexed is None else nw.maybe_get_index(indexed)
-    native = frame.to_native()
-    if index is not None and nw.maybe_get_index(frame) is not None:
-        native.index = index
-    return native
-
-
-def _take(column: Series, rows: np.ndarray) -> Series:
-    return nw.maybe_reset_index(column[(rows % len(column)).tolist()])
-
-
-def _scatter(column: Series, rows: np.ndarray, values: np.ndarray) -> Series:
-    """Put numbers into a column of any numeric dtype, which it keeps."""
-    if column.dtype.is_integer():
-        new = np.round(values).astype(np.int64).tolist()
-    else:
-        new = values.tolist()
-    dtype = column.dtype if column.dtype.is_numeric() else nw.Float64
-    series = nw.new_series("", new, dtype, backend=column.implementation)
-    return column.scatter(rows.tolist(), series)
-
-
-def _replace(column: Series, rows: np.ndarray, other: Series) -> Series:
-    """Take the cells of some rows from another column of levels."""
-    chosen = np.arange(len(column))
-    chosen[rows] += len(column)
-    try:
-        if other.dtype != column.dtype:
-            other = other.cast(column.dtype)
-        frames = [part.alias("x").to_frame() for part in (column, other)]
-        both = nw.concat(frames, how="vertical")["x"].alias(column.name)
-    except Exception:  # each library has its own for unlike levels
-        cells = [cell for part in (column, other) for cell in part.to_list()]
-        cells = [None if pd.isna(cell) else cell for cell in cells]
-        both = nw.new_series(column.name, cells, backend=column.implementation)
-    if both.dtype != column.dtype and isinstance(
-        column.dtype, nw.Categorical | nw.Enum
-    ):
-        both = both.cast(nw.Categorical)
-    return _take(both, chosen)
 
 
 def _chosen(features: Any, names: Sequence[str], n_features: int) -> np.ndarray:
@@ -388,28 +384,3 @@ def _chosen(features: Any, names: Sequence[str], n_features: int) -> np.ndarray:
     if chosen.dtype.kind in "UO" and set(chosen) <= set(names):
         return np.array([names.index(name) for name in chosen])
     raise wrong
-
-
-@contextmanager
-def explain_text() -> Iterator[None]:
-    """Say what to do about text in an array if its validation fails."""
-    try:
-        yield
-    except ValueError as error:
-        if "could not convert string" not in str(error):
-            raise
-        raise ValueError(
-            f"got text in an array ({error}), but expected numbers: name its columns "
-            "in categorical_features, or pass a dataframe."
-        ) from error
-
-
-def to_container(
-    array: np.ndarray, columns: np.ndarray, estimator: Any, original: Any = None
-) -> Any:
-    """Return an array as the container that `set_output` asks of `estimator`."""
-    wanted = _get_output_config("transform", estimator)["dense"]
-    if wanted == "default":
-        return array
-    adapter = ADAPTERS_MANAGER.adapters[wanted]
-    return adapter.create_container(array, original, columns=columns)

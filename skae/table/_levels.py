@@ -27,6 +27,11 @@ class LevelEncoder:
         Frequency of the indicator of a level.
     likeliest : ndarray of int of shape (n_indicators,)
         The most frequent level of each indicator, sorted.
+    of_unseen : int or None
+        Which indicator a level has that is not among these: that of the rare levels,
+        or none, where there are none.
+    mass, mass_of_unseen : float
+        Weight of the cells that are there, and of those of that indicator.
     width : int
         Number of columns: none for a single indicator, and one for two of them.
     centre, scale : ndarray of shape (width,)
@@ -39,11 +44,17 @@ class LevelEncoder:
         by_count = np.argsort(-counts, kind="stable")
         rare = counts < FEWEST_ROWS
         rare[by_count[MOST_LEVELS:]] = True
+        # A level that is not here would be one more of the rare ones, if there are any.
+        new = np.flatnonzero(rare)[:1]
         if rare.sum() < 2:
             rare[:] = False
         self.position = np.cumsum(~rare) - 1
         self.position[rare] = (~rare).sum()
         mass = np.bincount(self.position, counts)
+        self.of_unseen = int(self.position[new[0]]) if len(new) else None
+        self.mass = float(mass.sum())
+        shares = slice(None) if self.of_unseen is None else self.of_unseen
+        self.mass_of_unseen = float(mass[shares].sum())
         self.share = counts / mass[self.position] if len(counts) else counts
         by_frequency = np.argsort(-self.share, kind="stable")
         _, first = np.unique(self.position[by_frequency], return_index=True)
@@ -56,17 +67,27 @@ class LevelEncoder:
         self.scale = np.full(self.width, np.sqrt(variance) if variance > 0 else 1.0)
 
     def encode(self, codes: np.ndarray) -> np.ndarray:
-        """Return standardised indicators, zeros where the cell is missing."""
-        seen = np.flatnonzero(~np.isnan(codes))
+        """Return standardised indicators, zeros where the cell has no level."""
+        placed = self._positions(codes)
+        seen = np.flatnonzero(~np.isnan(placed))
         indicators = np.zeros((len(codes), self.width), codes.dtype)
         if self.width:
-            positions = self.position[codes[seen].astype(int)]
+            positions = placed[seen].astype(int)
             scaled = -self.centre / self.scale
             indicators[seen] = scaled
             if self.width == 1:
-                seen, positions = seen[positions == 1], 0
+                seen = seen[positions == 1]
+                positions = np.zeros(len(seen), dtype=int)
             indicators[seen, positions] = ((1 - self.centre) / self.scale)[positions]
         return indicators
+
+    def _positions(self, codes: np.ndarray) -> np.ndarray:
+        """Return the indicator of each cell, NaN where it has none."""
+        unseen = np.nan if self.of_unseen is None else float(self.of_unseen)
+        positions = np.where(codes < 0, unseen, np.nan)
+        known = codes >= 0
+        positions[known] = self.position[codes[known].astype(int)]
+        return positions
 
     def decode(
         self, indicators: np.ndarray, generator: np.random.Generator | None
@@ -91,8 +112,21 @@ class LevelEncoder:
         return codes
 
     def log_chance(self, codes: np.ndarray, chances: np.ndarray) -> np.ndarray:
-        """Log of the chance of each cell's level, zero where it is missing."""
-        seen = ~np.isnan(codes)
+        """Log of the chance of each cell's level, zero where it is missing.
+
+        A level that the fit did not have gets what one more row would have given it,
+        among those of its indicator.
+        """
+        seen, unseen = codes >= 0, codes < 0
         result = np.zeros(len(codes))
         result[seen] = np.log(chances[codes[seen].astype(int)])
+        result[unseen] = -np.log1p(self.mass_of_unseen)
         return result
+
+    @property
+    def error_of_unseen(self) -> float:
+        """Squared error, at the mean, of one more level that has no indicator."""
+        share = 1 / (1 + self.mass)
+        of_levels = (1 - share) ** 2 * (self.share * self.frequency**2).sum()
+        variance = 1 - of_levels - share**2
+        return float((2 - 2 * share) / variance - 1) if variance > 0 else 0.0

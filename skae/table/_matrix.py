@@ -119,10 +119,18 @@ class TableEncoder:
         """Tell which cells are seen, in the order of the blocks; None if all are."""
         cells = X if self.is_all_numbers_ else X[:, self.order_]
         with np.errstate(over="ignore", invalid="ignore"):
-            if not np.isnan(cells.sum()):  # one pass and no copy in the usual case
+            # One pass and no copy in the usual case.
+            if self.is_numeric and not np.isnan(cells.sum()):
                 return None
-        seen = ~np.isnan(cells)
+        seen = ~np.isnan(cells) & ~self._without_place(X)[:, self.order_]
         return None if seen.all() else seen
+
+    def _without_place(self, X: np.ndarray) -> np.ndarray:
+        """Tell which cells have a level that the fit did not have, nor rare ones."""
+        found = np.zeros(X.shape, dtype=bool)
+        levels = [f for f, level in self.levels_.items() if level.of_unseen is None]
+        found[:, levels] = X[:, levels] < 0
+        return found
 
     def check_range(self, table: np.ndarray, encoded: np.ndarray) -> None:
         """Refuse numbers that overflow, or that their likelihood has no place for."""
@@ -166,6 +174,34 @@ class TableEncoder:
                 "expects values in [0, 1]: set scaling='minmax' or scaling='auto'."
             )
 
+    def bounds(self, feature: int) -> tuple[float, float, bool]:
+        """Return the range of a column of numbers, and whether all are whole."""
+        (place,) = np.flatnonzero(self.numeric_ == feature)
+        low, high = self.scaler_.low_[place], self.scaler_.high_[place]
+        return low, high, bool(self.scaler_.decimals_[place] == 0)
+
+    def can_hold(self, feature: int, value: float) -> bool:
+        """Tell whether a column could have a value.
+
+        Numbers of any sign may leave the range of the fit; whole numbers, shares and
+        constants do not.
+        """
+        if feature not in self.numeric_:
+            return True
+        low, high, whole = self.bounds(feature)
+        is_real = KINDS[self.kinds[feature]].domain == "real" and low < high
+        inside = low <= value <= high or (is_real and not whole)
+        return inside and not (whole and value % 1)
+
+    @property
+    def ignored(self) -> list[int]:
+        """Columns of several levels that are all too rare to have an indicator."""
+        return [
+            feature
+            for feature, level in self.levels_.items()
+            if level.width == 0 and len(level.position) > 1
+        ]
+
     def decode(
         self, matrix: np.ndarray, generator: np.random.Generator | None = None
     ) -> np.ndarray:
@@ -190,9 +226,9 @@ class TableEncoder:
                 X[:, feature] = level.decode(np.empty((len(X), 0)), generator)
         return X
 
-    def within_range(self, X: np.ndarray, *, whole: bool) -> np.ndarray:
-        """Keep numbers in the range of the fit, and with `whole` to its decimals."""
-        X[:, self.numeric_] = self.scaler_.within_range(X[:, self.numeric_], whole)
+    def within_range(self, X: np.ndarray) -> np.ndarray:
+        """Keep numbers to the range and the decimals of the fit."""
+        X[:, self.numeric_] = self.scaler_.within_range(X[:, self.numeric_])
         counts = [KINDS[kind].domain == "count" for kind in self.kinds]
         X[:, counts] = X[:, counts].round()
         return X
@@ -200,8 +236,9 @@ class TableEncoder:
     def log_jacobian(self, X: np.ndarray) -> np.ndarray:
         """Log-density of the table's units less that of the matrix, per row, in nats.
 
-        It holds the chance of each level among those that share its indicator. What is
-        a share of ones in the unit interval has a probability, in any units the same.
+        It holds the chance of each level among those that share its indicator, and that
+        of a level which the fit did not have. What is a share of ones in the unit
+        interval has a probability, in any units the same.
         """
         slopes = self.scaler_.log_derivative(self._numbers(X))
         kinds = [KINDS[self.kinds[feature]] for feature in self.numeric_]
@@ -210,6 +247,14 @@ class TableEncoder:
         for feature, level in self.levels_.items():
             total += level.log_chance(X[:, feature], level.share)
         return total
+
+    def unseen_errors(self, X: np.ndarray) -> np.ndarray:
+        """Squared errors of cells whose level has no place in the matrix, else zero."""
+        errors = np.zeros(X.shape)
+        errors[:, list(self.levels_)] = [
+            level.error_of_unseen for level in self.levels_.values()
+        ]
+        return np.where(self._without_place(X), errors, 0.0)
 
     def columns_of(self, features: np.ndarray) -> np.ndarray:
         """Repeat values per feature, in the order of the blocks, for each column."""

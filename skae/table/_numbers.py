@@ -112,10 +112,10 @@ class ColumnScaler:
         X[:, self.constant_] = self.low_[self.constant_]
         return X
 
-    def within_range(self, X: np.ndarray, whole: bool) -> np.ndarray:
-        """Clip rows to the fitted range; with `whole`, round them as its values are."""
+    def within_range(self, X: np.ndarray) -> np.ndarray:
+        """Clip rows to the fitted range, and round them as its values are."""
         X = np.clip(X, self.low_, self.high_)
-        for j in np.flatnonzero(self.decimals_ >= 0) if whole else ():
+        for j in np.flatnonzero((self.decimals_ >= 0) & ~self.constant_):
             X[:, j] = np.round(X[:, j], self.decimals_[j])
         return X
 

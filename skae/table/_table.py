@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -15,6 +16,11 @@ from ._matrix import TableEncoder
 
 MARGIN_DRAWS = 5_000  # rows that show how what a model draws is spread
 MARGIN_ROWS = 20_000  # rows that the margins of a table are read from
+IGNORED = (
+    "got columns in which no level has three different rows, {}: nothing can be "
+    "learned of them, and the networks do not see them. Drop columns of names, or "
+    "group their levels."
+)
 NO_COLUMN = "got {0}={1!r} with a column {2!r}, but expected one of {3}."
 
 
@@ -107,15 +113,29 @@ class Table:
         return self.encoder.encode(rows, weight)
 
     def check(self, rows: np.ndarray, encoded: Encoded) -> None:
-        """Refuse numbers that overflow, or that their likelihood has no place for."""
+        """Refuse numbers that overflow, or that their likelihood has no place for.
+
+        Warn of columns of levels that tell nothing.
+        """
         self.encoder.check_range(rows, encoded.matrix)
+        names = [self.names[feature] for feature in self.encoder.ignored]
+        if names:
+            warnings.warn(IGNORED.format(names), UserWarning, stacklevel=4)
 
     def given(self, values: Mapping[Any, Any]) -> np.ndarray:
         """Write given values as a row of numbers and level codes, NaN elsewhere."""
         row = np.full((1, len(self.names)), np.nan)
         for column, value in values.items():
             feature = self._feature("given", dict(values), column)
-            row[0, feature] = self.frames.code_of(feature, column, value)
+            number = self.frames.code_of(feature, column, value)
+            if not self.encoder.can_hold(feature, number):
+                low, high, whole = self.encoder.bounds(feature)
+                raise ValueError(
+                    f"got given={{{column!r}: {value!r}}}, but expected a "
+                    f"{'whole ' if whole else ''}number from {low:g} to {high:g}, "
+                    "which is what the column had in the fit."
+                )
+            row[0, feature] = number
         return row
 
     def _feature(self, parameter: str, value: Any, column: Any) -> int:
@@ -140,19 +160,17 @@ class Table:
         that share an indicator one is drawn. Seen cells need not be theirs any more.
         """
         rows = self.encoder.decode(matrix, np.random.default_rng(seed))
-        return self.with_numbers(matrix, rows, whole=True)
+        return self.with_numbers(matrix, rows)
 
     def likeliest(self, mean: np.ndarray) -> np.ndarray:
         """Return rows of the likeliest levels; their numbers are still to come."""
         return self.encoder.decode(mean)
 
-    def with_numbers(
-        self, matrix: np.ndarray, rows: np.ndarray, *, whole: bool
-    ) -> np.ndarray:
+    def with_numbers(self, matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return rows, of which the levels are known, with the numbers of a matrix.
 
         These get the margins that numbers have in the table, within the levels that
-        tell most of them, and its range; with `whole` its whole numbers and decimals.
+        tell most of them, its range, whole numbers and decimals.
         """
         numbers = self.encoder.numeric_
         scores = matrix[:, : len(numbers)]
@@ -161,14 +179,14 @@ class Table:
         if self._matching is not None:
             moved = self._matching.move(scores, *self._numbers_and_levels(rows))
             rows[:, numbers] = moved
-        return self.encoder.within_range(rows, whole=whole)
+        return self.encoder.within_range(rows)
 
-    def with_levels(self, rows: np.ndarray, like: np.ndarray) -> np.ndarray:
-        """Return rows with the levels of others."""
-        rows = rows.copy()
+    def averaged(self, numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return rows with averages of their numbers, to as many decimals."""
         levels = list(self.encoder.levels_)
-        rows[:, levels] = like[:, levels]
-        return rows
+        numbers = numbers.copy()
+        numbers[:, levels] = rows[:, levels]
+        return self.encoder.within_range(numbers)
 
     def _numbers_and_levels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return rows[:, self.encoder.numeric_], rows[:, list(self.encoder.levels_)]
@@ -217,7 +235,11 @@ class Table:
         """
         result = np.where(np.isnan(rows), np.nan, 0.0)
         result[:, self.encoder.order_] += cells
-        return result
+        return result + self.unseen_errors(rows)
+
+    def unseen_errors(self, rows: np.ndarray) -> np.ndarray:
+        """Squared errors of cells with levels that have no place, else zero."""
+        return self.encoder.unseen_errors(rows)
 
     def fill(self, X: Any, rows: np.ndarray) -> Any:
         """Return `X` with its missing cells, and nothing else, taken from rows."""

@@ -48,6 +48,7 @@ class History:
 
     The validation curve has one value per epoch, the latest one measured by then. The
     history is short if the epochs ended where the judged loss was still falling.
+    `interrupted` says whether the user ended it.
     """
 
     start_loss: float
@@ -56,6 +57,7 @@ class History:
     loss_curve: list[float] = field(default_factory=list)
     validation_curve: list[float] = field(default_factory=list)
     is_short: bool = False
+    interrupted: bool = False
 
     @property
     def diverged(self) -> bool:
@@ -186,6 +188,14 @@ class Training:
 
     def run(self) -> History:
         self._begin()
+        try:
+            self._run_epochs()
+        except KeyboardInterrupt:
+            self.history.interrupted = True
+            del self.history.loss_curve[len(self.history.validation_curve) :]
+        return self._finish()
+
+    def _run_epochs(self) -> None:
         while self.epoch < self.cycle.last_epoch and self.restarts <= RESTARTS:
             loss = self._run_epoch()
             if not math.isfinite(loss):
@@ -202,7 +212,6 @@ class Training:
                     break
             elif self._is_crossing() and self._is_still_falling():
                 self._go_on()
-        return self._finish()
 
     @property
     def products_per_step(self) -> int:
