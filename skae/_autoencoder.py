@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import BaseAutoencoder
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
+from .model._denoiser import noise_scales
 from .model._reconstruction import ReconstructionDensity
 from .network._autoencoders import Autoencoder
 from .network._design import Design
@@ -36,6 +37,7 @@ class AutoencoderTransformer(BaseAutoencoder):
     components, and f and g start at zero, so that the model is PCA before the first
     step of gradient descent [1]_. The weights that come back are the best on held-out
     rows, and those of PCA unless the gain over it is larger than its standard error.
+    Asked to undo `noise` or `masking`, it starts at the best linear denoiser instead.
 
     Parameters
     ----------
@@ -79,12 +81,17 @@ class AutoencoderTransformer(BaseAutoencoder):
         "binary_cross_entropy" and "standard" otherwise. Outputs come back in the units
         of the table.
     noise : float or "auto", default="auto"
-        Standard deviation of the Gaussian noise on the inputs in training, in standard
-        deviations of the column (a denoising autoencoder [2]_). "auto" begins at 0.2
-        and ends at none with the learning rate, which regularises the search while the
-        result is fitted to clean rows.
+        Standard deviation of the Gaussian noise on the inputs in training, in the units
+        that `scaling` brings numbers to: standard deviations by default, shares of the
+        range for "minmax", those of the table for None; for levels, in deviations of
+        their indicators. A number above zero asks for a denoising autoencoder [2]_,
+        which takes noisy rows to clean ones: it starts at the linear map through the
+        code that denoises best, not at PCA, and is judged on noisy rows. "auto"
+        regularises the search instead: it begins at 0.2 deviations of the column and
+        ends at none with the learning rate, and clean rows judge.
     masking : float in [0, 1), default=0.0
-        Share of the input cells that are replaced by the column's mean in training.
+        Share of the input cells that are replaced by the column's mean in training, to
+        be restored: the start and the judges are then as for a number as `noise`.
     sparsity : float, default=0.0
         Weight of the mean absolute code in the loss: most codes come near zero.
     solver : {"adam", "sgd", "lbfgs"}, default="adam"
@@ -334,6 +341,10 @@ class AutoencoderTransformer(BaseAutoencoder):
     def _kinds(self) -> tuple[Kind, dict[int | str, Kind]]:
         return KINDS[self.loss], {}
 
+    @property
+    def _corruption(self) -> tuple[float, float]:  # type: ignore[override]
+        return 0.0 if self.noise == "auto" else float(self.noise), float(self.masking)
+
     def _design(self, parts: dict[str, Any]) -> Design:
         return Design(**parts)
 
@@ -344,12 +355,14 @@ class AutoencoderTransformer(BaseAutoencoder):
         deviation, centre = torch.std_mean(values, dim=0, correction=0)
         few = rows.n_members > 1 and len(rows) <= VERY_FEW_ROWS
         numbers = isinstance(module.loss, SquaredError)
-        default = NOISE_OF_FEW if few and numbers else DEFAULT_NOISE
-        noise = default if self.noise == "auto" else float(self.noise)
+        noise = deviation * (NOISE_OF_FEW if few and numbers else DEFAULT_NOISE)
+        if self.noise != "auto":
+            n_numbers = self._model.design.n_numbers
+            noise = noise_scales(float(self.noise), deviation, n_numbers)
         return Reconstruction(
             module,
             generator,
-            noise_scale=noise * deviation if noise > 0 else None,
+            noise_scale=noise if self.noise != 0 else None,
             anneal=self.noise == "auto",
             masking=self.masking,
             centre=centre,

@@ -31,7 +31,8 @@ from ._statistics import by_chunks
 from ._torch import derive_seeds, resolve_device
 from ._validation import FLOATS, PARAMETERS, check_count, read_rows, read_weight
 from .model._conditional import Density, draw_given
-from .model._holes import code_width, principal_components_of
+from .model._denoiser import linear_model
+from .model._holes import code_width
 from .model._model import Model
 from .network._autoencoders import Autoencoder
 from .network._design import Design, hidden_widths, users_randomness
@@ -58,6 +59,8 @@ class BaseAutoencoder(
     _folds: ClassVar[bool] = True
     # How "auto" scales numbers of any sign where the table has columns of levels too.
     _scaling_beside_levels: ClassVar[str] = "standard"
+    # Noise on numbers, and the share of cells masked, that a fit learns to undo.
+    _corruption: tuple[float, float] = (0.0, 0.0)
 
     _model: Model
     _table: Table
@@ -197,9 +200,7 @@ class BaseAutoencoder(
         if continues:
             self._model = self._model.going_on(design, device)
             return
-        linear = principal_components_of(
-            encoded.matrix, encoded.columns_seen, design.n_components, encoded.weight
-        )
+        linear = linear_model(encoded, design, *self._corruption)
         self._model = Model.start(design, linear, seed, device)
 
     def _descend(

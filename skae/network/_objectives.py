@@ -8,17 +8,22 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from .._torch import make_generator
 from ._autoencoders import Autoencoder, VariationalAutoencoder
 from ._cells import Cells
 from ._importance import importance_draws, log_mean_exp, log_prob, normal_points
 from ._normal import gaussian_draws, gaussian_kl, gaussian_log_prob, standard_normal
 
 VALIDATION_POINTS = 8
+VALIDATION_DRAWS = 4  # of what a denoising autoencoder is judged to undo, for each row
 DEFENCE = 0.01  # share of the start in the density of a VAE
 
 
 class Reconstruction:
     """The loss of a reconstruction, from corrupted inputs and with sparse codes.
+
+    Noise that stays, and masks, are there to be undone, and so they are in what judges:
+    the same draws at any time. Noise that falls is forgotten by then.
 
     Parameters
     ----------
@@ -30,7 +35,8 @@ class Reconstruction:
         Let the noise fall with the learning rate: it is then a regulariser of the
         search, and the weights that come out are fitted to clean rows.
     masking : float
-        Share of the input cells that are set to the column's mean.
+        Share of the input cells that are set to the column's mean; the indicators of
+        one column are so together.
     centre : Tensor of shape (n_features,)
         The columns' means.
     sparsity : float
@@ -66,32 +72,48 @@ class Reconstruction:
             self.noise = self.full_noise * rate
 
     def training_loss(self, cells: Cells) -> Tensor:
-        code = self.module.encode(self._corrupt(cells))
+        spoiled = self._corrupt(cells, self.noise, self.generator)
+        code = self.module.encode(spoiled)
         loss = self._loss(code, cells)
         if self.sparsity > 0:
             loss = loss + self.sparsity * code.abs().mean(dim=-1)
         return loss
 
     def validation_loss(self, cells: Cells) -> Tensor:
-        """Loss of clean rows, with the sparsity that training aims at."""
-        code = self.module.encode(cells)
+        """Loss of rows as they are to be met, with the sparsity that training aims at.
+
+        Clean ones, or several draws of each that are corrupted.
+        """
+        lasting = None if self.anneal else self.noise
+        if lasting is None and self.masking == 0:
+            return self._validation_loss(cells, cells)
+        generator = make_generator(0, cells.device)
+        draws = [
+            self._validation_loss(self._corrupt(cells, lasting, generator), cells)
+            for _ in range(VALIDATION_DRAWS)
+        ]
+        return torch.stack(draws).mean(dim=0)
+
+    def _validation_loss(self, inputs: Cells, cells: Cells) -> Tensor:
+        code = self.module.encode(inputs)
         return self._loss(code, cells) + self.sparsity * code.abs().mean(dim=-1)
 
     def _loss(self, code: Tensor, cells: Cells) -> Tensor:
         output = self.module.decoder(code)
         return self.module.loss.row_mean(output, cells.values, cells.seen)
 
-    def _corrupt(self, cells: Cells) -> Cells:
+    def _corrupt(
+        self, cells: Cells, noise: Tensor | None, generator: torch.Generator
+    ) -> Cells:
         rows = cells.values
-        if self.noise is not None:
-            rows = torch.addcmul(
-                rows, self.noise, standard_normal(rows, self.generator)
-            )
+        if noise is not None:
+            rows = torch.addcmul(rows, noise, standard_normal(rows, generator))
         if self.masking > 0:
-            hidden = torch.empty_like(rows).bernoulli_(
-                self.masking, generator=self.generator
-            )
-            rows = torch.where(hidden.bool(), self.centre, rows)
+            cell = self.module.cell
+            hidden = rows.new_empty(len(rows), int(cell[-1]) + 1)
+            hidden.bernoulli_(self.masking, generator=generator)
+            hidden = hidden.index_select(1, cell).bool()
+            rows = torch.where(hidden, self.centre, rows)
         return replace(cells, values=rows)
 
 
