@@ -29,6 +29,10 @@ DIVERGED = (
     "seen before are kept. Lower learning_rate, or look for extreme values in the "
     "table."
 )
+UNFINISHED = (
+    "Training ended after {} epochs, within the warm-up of {}: the objective was not "
+    "yet the one that judges. Raise max_iter, or lower kl_warmup."
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,9 @@ def descend(
     ).run()
     if history.diverged:
         warnings.warn(DIVERGED, ConvergenceWarning, stacklevel=5)
+    if 0 < (n_epochs := len(history.loss_curve)) <= objective.warm_up_epochs:
+        message = UNFINISHED.format(n_epochs, objective.warm_up_epochs)
+        warnings.warn(message, ConvergenceWarning, stacklevel=5)
     final = crew.final_member()
     importances, explained = final.carried(*rows.spread(SUMMARY_ROWS))
     best = model

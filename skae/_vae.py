@@ -31,9 +31,10 @@ ALIVE_NATS = 0.1  # that a component tells in the linear model, to be missed if 
 ACTIVE_NATS = 0.01  # KL below which a component tells nothing of a row
 DIED = (
     "{} of {} components of the code died in training: they tell less than {} nats of "
-    "a row. Set n_components={}, or keep them alive with a lower beta, with "
-    "free_bits=0.1 or with kl_warmup=20."
+    "a row. {} alive with a lower beta, with free_bits=0.1 or with kl_warmup=20."
 )
+CURE = "Set n_components={}, or keep them"
+CURE_OF_ALL = "Codes then hold nothing of the table, whatever their width. Keep them"
 
 
 class VAETransformer(BaseAutoencoder):
@@ -93,7 +94,8 @@ class VAETransformer(BaseAutoencoder):
         Weight of the KL term. More than one gives simpler codes, less than one better
         reconstructions [4]_; the bound is a likelihood at one alone.
     kl_warmup : int, default=0
-        Epochs over which `beta` rises from zero.
+        Epochs over which `beta` rises from zero. Weights and patience are judged from
+        their end on; the "auto" of `max_iter` comes on top.
     free_bits : float, default=0.0
         Nats of KL per component that cost nothing, against components that die [5]_.
     prior : {"normal", "mixture"}, default="mixture"
@@ -525,6 +527,7 @@ class VAETransformer(BaseAutoencoder):
         died = int((alive & (self.kl_per_component_ < ACTIVE_NATS)).sum())
         # Without a linear path they have to come alive first.
         if died and self.n_iter_ >= (1 if self.linear_path else FEWEST_EPOCHS):
-            left = max(self.active_units_, 1)
-            message = DIED.format(died, len(alive), ACTIVE_NATS, left)
+            left = self.active_units_
+            cure = CURE.format(left) if left else CURE_OF_ALL
+            message = DIED.format(died, len(alive), ACTIVE_NATS, cure)
             warnings.warn(message, UserWarning, stacklevel=4)

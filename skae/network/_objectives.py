@@ -48,6 +48,8 @@ class Reconstruction:
     autoencoders. ICML.
     """
 
+    warm_up_epochs = 0
+
     def __init__(
         self,
         module: Autoencoder,
@@ -122,8 +124,9 @@ class EvidenceBound:
 
     With several particles the bound is the importance-weighted one [2]_; else the KL
     term is in closed form [1]_ where the prior is standard normal. β weighs the KL
-    term [3]_ and rises from zero over `kl_warmup` epochs; `free_bits` nats per
-    component cost nothing [4]_.
+    term [3]_ and rises from zero over `kl_warmup` epochs; `free_bits` nats of each
+    component of a row cost nothing [4]_. What a component says beside a mixture prior
+    is its divergence from a Gaussian of the prior's moments.
 
     References
     ----------
@@ -148,14 +151,14 @@ class EvidenceBound:
         self.module = module
         self.generator = generator
         self.beta = self.full_beta = beta
-        self.kl_warmup = kl_warmup
+        self.warm_up_epochs = kl_warmup
         self.free_bits = free_bits
         self.n_particles = n_particles
         self.is_stacked = is_stacked
         self.points = normal_points(VALIDATION_POINTS, module.prior.n_components)
 
     def begin_epoch(self, epoch: int, rate: float) -> None:
-        risen = (epoch + 1) / (self.kl_warmup + 1)
+        risen = (epoch + 1) / (self.warm_up_epochs + 1)
         self.beta = self.full_beta * min(1.0, risen)
 
     def training_loss(self, cells: Cells) -> Tensor:
@@ -184,14 +187,13 @@ class EvidenceBound:
         mean, log_variance = module.posterior(cells)
         z = gaussian_draws(mean, log_variance, noise)
         log_likelihood = log_prob(module, z, cells).mean(dim=0)
+        said = gaussian_kl(mean, log_variance, *module.prior.moments()).clamp(min=0)
         if module.prior.is_standard:
-            kl = gaussian_kl(mean, log_variance, *module.prior.moments())
-            kl = kl.clamp(min=self.free_bits).sum(dim=-1)
+            kl = said.sum(dim=-1)
         else:
             log_ratio = gaussian_log_prob(z, mean, log_variance)
             kl = (log_ratio - module.prior.log_prob(z)).mean(dim=0)
-            if self.free_bits > 0:
-                kl = kl.clamp(min=self.free_bits * mean.shape[-1])
+        kl = kl + (self.free_bits - said).clamp(min=0).sum(dim=-1)
         bound = log_likelihood - beta * kl
         return defended(bound, cells) if beta == 1 else bound
 
