@@ -19,9 +19,7 @@ from sklearn.base import (
 )
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags, check_array
-from sklearn.utils.validation import (
-    check_is_fitted,
-)
+from sklearn.utils.validation import check_is_fitted
 
 from ._descent import Descent, descend
 from ._progress import Progress
@@ -67,6 +65,8 @@ class BaseAutoencoder(
     _density: Density
     loss_curve_: np.ndarray
     validation_curve_: np.ndarray
+    best_iter_: int
+    start_loss_: float
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -104,6 +104,9 @@ class BaseAutoencoder(
             device = resolve_device(self.device)
             names = ("split", "weights", "training", "summary")
             seeds = derive_seeds(self.random_state, *names)
+            if self._continues():  # by the same judges, but with other draws
+                later = seeds["training"] + self.n_iter_
+                seeds |= derive_seeds(later, "weights", "training")
             rows, weight, n_val = self._learn_table(X, sample_weight, X_val)
             encoded = self._table.encode(rows, weight)
             self._table.check(rows, encoded)
@@ -170,7 +173,7 @@ class BaseAutoencoder(
         return read_rows(self, self._table.frames, X)
 
     def _continues(self) -> bool:
-        return bool(self.warm_start) and hasattr(self, "_model")
+        return bool(self.warm_start) and hasattr(self, "loss_curve_")
 
     def _can_fold(self) -> bool:
         """Tell whether several networks could train side by side, from PCA."""
@@ -216,16 +219,17 @@ class BaseAutoencoder(
         """Set the fitted attributes that every model has."""
         history = descent.history
         curves = [history.loss_curve, history.validation_curve]
-        if self._continues() and hasattr(self, "loss_curve_"):
+        best, start = history.best_epoch, history.start_loss
+        if self._continues():
             earlier = [self.loss_curve_, self.validation_curve_]
             curves = [[*a, *b] for a, b in zip(earlier, curves, strict=True)]
+            best = len(self.loss_curve_) + best if best else self.best_iter_
+            start = self.start_loss_
         self._model = descent.model
         self.explained_variance_ratio_ = descent.carried
         self.loss_curve_, self.validation_curve_ = map(np.array, curves)
-        self.n_iter_ = len(self.loss_curve_)
-        self.best_iter_ = history.best_epoch
-        self.best_loss_ = history.best_loss
-        self.start_loss_ = history.start_loss
+        self.n_iter_, self.best_iter_ = len(self.loss_curve_), best
+        self.best_loss_, self.start_loss_ = history.best_loss, start
 
     def _remember_holes(self, encoded: Encoded, seed: int) -> None:
         """Let the table keep some rows, completed, with their patterns of holes."""

@@ -146,7 +146,8 @@ class VAETransformer(BaseAutoencoder):
         Laplace number. With
         `linear_path` its output passes a learned gate that starts at zero.
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights and the scaling of the last fit.
+        Whether `fit` goes on from the weights and the scaling of the last fit, with new
+        draws but, for an integer `random_state`, the same split.
     random_state : int, RandomState instance or None, default=None
         Seed of the weights, the split, the batches and the noise. With an int, two fits
         on the CPU agree bit for bit.
@@ -174,11 +175,11 @@ class VAETransformer(BaseAutoencoder):
         its mean, as shares of the variance that the whole reconstruction explains. At
         the start that of PCA, less what the posterior mean shrinks. From 5,000 rows.
     n_iter_ : int
-        Epochs run, those of earlier fits included with `warm_start`.
+        Epochs run; with `warm_start` in all fits, as in what follows.
     best_iter_ : int
         Epoch of the weights that were kept; 0 where that is the start.
     best_loss_, start_loss_ : float
-        Validation loss of the weights that were kept, and of the start.
+        Validation loss of the weights that were kept, and of the first start.
     loss_curve_ : ndarray of shape (n_iter_,)
         Mean training loss of each epoch.
     validation_curve_ : ndarray of shape (n_iter_,)
@@ -497,7 +498,7 @@ class VAETransformer(BaseAutoencoder):
             module,
             generator,
             beta=self.beta,
-            kl_warmup=self.kl_warmup,
+            kl_warmup=0 if self._continues() else self.kl_warmup,
             free_bits=self.free_bits,
             n_particles=self.n_particles,
             is_stacked=rows.n_members > 1,
