@@ -47,8 +47,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         "auto" stands for 0.9. The width itself is then in `n_components_`.
     hidden_layer_sizes : array-like of int or int, default=(128, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them. Wider layers,
-        such as (256, 128), gain a little more for twice the time. Empty makes the
-        networks affine.
+        such as (256, 128), gain a little more for twice the time. Empty leaves out
+        hidden layers and `activation`: code and reconstruction are then affine.
     activation : {"silu", "relu", "leaky_relu", "elu", "gelu", "softplus", "tanh", \
             "logistic", "identity"}, default="silu"
         Nonlinearity of the hidden layers. On tables "silu" explains one or two per
@@ -124,7 +124,9 @@ class AutoencoderTransformer(BaseAutoencoder):
         and judges by them: nothing then guards against overfitting.
     encoder, decoder : callable or None, default=None
         A picklable ``(n_inputs, n_outputs) -> torch.nn.Module`` that makes the network
-        of one direction, in place of the hidden layers above. With
+        of one direction, in place of the hidden layers above. For
+        "binary_cross_entropy" the decoder returns logits; outputs that all lie in
+        [0, 1], as after a sigmoid, are understood as the chances themselves. With
         `linear_path` its output passes a learned gate that starts at zero.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights and the scaling of the last fit, with new

@@ -55,8 +55,8 @@ class VAETransformer(BaseAutoencoder):
         "auto" stands for 0.9. The width itself is then in `n_components_`.
     hidden_layer_sizes : array-like of int or int, default=(128, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them. Wider layers,
-        such as (256, 128), gain a little more for twice the time. Empty makes the
-        networks affine.
+        such as (256, 128), gain a little more for twice the time. Empty leaves out
+        hidden layers and `activation`: code and reconstruction are then affine.
     activation : {"silu", "relu", "leaky_relu", "elu", "gelu", "softplus", "tanh", \
             "logistic", "identity"}, default="silu"
         Nonlinearity of the hidden layers. On tables "silu" explains one or two per
@@ -143,8 +143,9 @@ class VAETransformer(BaseAutoencoder):
         of one direction, in place of the hidden layers above. The encoder has
         ``2 * n_components`` outputs, means and log-variances; the decoder one for each
         column that the networks see, and one more for the noise of each Gaussian or
-        Laplace number. With
-        `linear_path` its output passes a learned gate that starts at zero.
+        Laplace number; logits for "bernoulli", where outputs that all lie in [0, 1],
+        as after a sigmoid, are understood as chances; logarithms of rates for counts.
+        With `linear_path` its output passes a learned gate that starts at zero.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights and the scaling of the last fit, with new
         draws but, for an integer `random_state`, the same split.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +22,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from torch import nn
 
 from skae import AutoencoderTransformer
 
@@ -154,6 +157,40 @@ def test_cross_entropy_learns_binary_columns():
     assert ((back >= 0) & (back <= 1)).all()
     np.testing.assert_array_equal(back.round(), binary)
     assert set(np.unique(fitted.sample(50, random_state=0))) == {0.0, 1.0}
+
+
+@dataclass(frozen=True)
+class UsualDecoder:
+    """What is typed in first: layers that end in a sigmoid, or do not."""
+
+    ends_in_sigmoid: bool
+
+    def __call__(self, n_inputs, n_outputs):
+        last = [nn.Sigmoid()] if self.ends_in_sigmoid else []
+        inner, outer = nn.Linear(n_inputs, 32), nn.Linear(32, n_outputs)
+        return nn.Sequential(inner, nn.ReLU(), outer, *last)
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_a_decoder_that_ends_in_a_sigmoid_means_chances(linear_path):
+    options = {"loss": "binary_cross_entropy", "linear_path": linear_path, **QUICK}
+    chances, logits = (
+        AutoencoderTransformer(
+            2, decoder=UsualDecoder(ends), max_iter=200, **options
+        ).fit(X)
+        for ends in (True, False)
+    )
+    assert chances.score(X) > 0.75
+    assert chances.score(X) == pytest.approx(logits.score(X), abs=0.05)
+
+
+def test_without_hidden_layers_the_code_is_affine_whatever_the_activation():
+    options = {"hidden_layer_sizes": (), "activation": "relu", "max_iter": 50}
+    fitted = AutoencoderTransformer(2, linear_path=False, **options).fit(X)
+    left, right = X[:50], X[50:100]
+    middle = fitted.transform((left + right) / 2)
+    ends = fitted.transform(left) + fitted.transform(right)
+    np.testing.assert_allclose(middle, ends / 2, atol=1e-9)
 
 
 def test_cross_entropy_asks_for_the_unit_interval():
