@@ -141,6 +141,13 @@ class FunctionalSigmoid(nn.Module):
         return torch.sigmoid(self.inner(codes))
 
 
+def zeros(n_inputs, n_outputs):
+    layer = nn.Linear(n_inputs, n_outputs)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
 def ending_in(layer):
     return lambda n_inputs, n_outputs: nn.Sequential(
         linear(n_inputs, n_outputs, generator()), layer
@@ -172,11 +179,7 @@ def test_a_decoder_of_chances_gives_their_logits(factory):
         ending_in(nn.Tanh()),
         ending_in(nn.Softplus()),
         ending_in(nn.ReLU()),
-        lambda n_inputs, n_outputs: (
-            nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
-            .requires_grad_(False)
-            .apply(lambda layer: [nn.init.zeros_(p) for p in layer.parameters()])
-        ),
+        zeros,
     ],
 )
 def test_other_decoders_are_taken_to_give_logits(factory):

@@ -56,7 +56,8 @@ class Best:
         self.weights.load(self.snapshot)
 
     def _beats_start(self) -> bool:
-        gains = (self.start_losses - self.losses).double()
+        # On the CPU, since Apple's GPUs have no doubles.
+        gains = (self.start_losses - self.losses).cpu().double()
         if self.rows.weight is not None:
-            gains = gains * self.rows.weight[self.rows.index].double()
-        return exceed_their_error(gains.cpu().numpy())
+            gains = gains * self.rows.weight[self.rows.index].cpu().double()
+        return exceed_their_error(gains.numpy())
