@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import BaseAutoencoder
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
+from .model._denoiser import noise_scales
 from .model._reconstruction import ReconstructionDensity
 from .network._autoencoders import Autoencoder
 from .network._design import Design
@@ -36,6 +37,7 @@ class AutoencoderTransformer(BaseAutoencoder):
     components, and f and g start at zero, so that the model is PCA before the first
     step of gradient descent [1]_. The weights that come back are the best on held-out
     rows, and those of PCA unless the gain over it is larger than its standard error.
+    Asked to undo `noise` or `masking`, it starts at the best linear denoiser instead.
 
     Parameters
     ----------
@@ -45,8 +47,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         "auto" stands for 0.9. The width itself is then in `n_components_`.
     hidden_layer_sizes : array-like of int or int, default=(128, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them. Wider layers,
-        such as (256, 128), gain a little more for twice the time. Empty makes the
-        networks affine.
+        such as (256, 128), gain a little more for twice the time. Empty leaves out
+        hidden layers and `activation`: code and reconstruction are then affine.
     activation : str, default="silu"
         Nonlinearity of the hidden layers: "silu", "relu", "leaky_relu", "elu", "gelu",
         "softplus", "tanh", "logistic" or "identity". On tables "silu" explains one or
@@ -78,12 +80,17 @@ class AutoencoderTransformer(BaseAutoencoder):
         "binary_cross_entropy" and "standard" otherwise. Outputs come back in the units
         of the table.
     noise : float or "auto", default="auto"
-        Standard deviation of the Gaussian noise on the inputs in training, in standard
-        deviations of the column (a denoising autoencoder [2]_). "auto" begins at 0.2
-        and ends at none with the learning rate, which regularises the search while the
-        result is fitted to clean rows.
+        Standard deviation of the Gaussian noise on the inputs in training, in the units
+        that `scaling` brings numbers to: standard deviations by default, shares of the
+        range for "minmax", those of the table for None; for levels, in deviations of
+        their indicators. A number above zero asks for a denoising autoencoder [2]_,
+        which takes noisy rows to clean ones: it starts at the linear map through the
+        code that denoises best, not at PCA, and is judged on noisy rows. "auto"
+        regularises the search instead: it begins at 0.2 deviations of the column and
+        ends at none with the learning rate, and clean rows judge.
     masking : float in [0, 1), default=0.0
-        Share of the input cells that are replaced by the column's mean in training.
+        Share of the input cells that are replaced by the column's mean in training, to
+        be restored: the start and the judges are then as for a number as `noise`.
     sparsity : float, default=0.0
         Weight of the mean absolute code in the loss: most codes come near zero.
     solver : {"adam", "sgd", "lbfgs"}, default="adam"
@@ -118,10 +125,13 @@ class AutoencoderTransformer(BaseAutoencoder):
         rows and judges by them: nothing then guards against overfitting.
     encoder, decoder : callable or None, default=None
         A picklable ``(n_inputs, n_outputs) -> torch.nn.Module`` that makes the network
-        of one direction, in place of the hidden layers above. With `linear_path` its
-        output passes a learned gate that starts at zero.
+        of one direction, in place of the hidden layers above. For
+        "binary_cross_entropy" the decoder returns logits; outputs that all lie in
+        [0, 1], as after a sigmoid, are understood as the chances themselves. With
+        `linear_path` its output passes a learned gate that starts at zero.
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights and the scaling of the last fit.
+        Whether `fit` goes on from the weights and the scaling of the last fit, with new
+        draws but, for an integer `random_state`, the same split.
     random_state : int, RandomState instance or None, default=None
         Seed of the weights, the split, the batches and the noise. With an int, two fits
         on the CPU agree bit for bit.
@@ -143,11 +153,11 @@ class AutoencoderTransformer(BaseAutoencoder):
         its mean, as shares of the variance that the whole reconstruction explains. At
         the start it is that of PCA. From up to 5,000 rows.
     n_iter_ : int
-        Epochs run, those of earlier fits included with `warm_start`.
+        Epochs run; with `warm_start` in all fits, as in what follows.
     best_iter_ : int
         Epoch of the weights that were kept; 0 where that is the start.
     best_loss_, start_loss_ : float
-        Validation loss of the weights that were kept, and of the start.
+        Validation loss of the weights that were kept, and of the first start.
     loss_curve_ : ndarray of shape (n_iter_,)
         Mean training loss of each epoch.
     validation_curve_ : ndarray of shape (n_iter_,)
@@ -343,6 +353,10 @@ class AutoencoderTransformer(BaseAutoencoder):
     def _kinds(self) -> tuple[Kind, dict[int | str, Kind]]:
         return KINDS[self.loss], {}
 
+    @property
+    def _corruption(self) -> tuple[float, float]:  # type: ignore[override]
+        return 0.0 if self.noise == "auto" else float(self.noise), float(self.masking)
+
     def _design(self, parts: dict[str, Any]) -> Design:
         return Design(**parts)
 
@@ -353,12 +367,14 @@ class AutoencoderTransformer(BaseAutoencoder):
         deviation, centre = torch.std_mean(values, dim=0, correction=0)
         few = rows.n_members > 1 and len(rows) <= VERY_FEW_ROWS
         numbers = isinstance(module.loss, SquaredError)
-        default = NOISE_OF_FEW if few and numbers else DEFAULT_NOISE
-        noise = default if self.noise == "auto" else float(self.noise)
+        noise = deviation * (NOISE_OF_FEW if few and numbers else DEFAULT_NOISE)
+        if self.noise != "auto":
+            n_numbers = self._model.design.n_numbers
+            noise = noise_scales(float(self.noise), deviation, n_numbers)
         return Reconstruction(
             module,
             generator,
-            noise_scale=noise * deviation if noise > 0 else None,
+            noise_scale=noise if self.noise != 0 else None,
             anneal=self.noise == "auto",
             masking=self.masking,
             centre=centre,

@@ -29,7 +29,8 @@ from ._table_density import TableDensity
 from ._torch import derive_seeds, resolve_device
 from ._validation import FLOATS, PARAMETERS, check_count, read_rows, read_weight
 from .model._conditional import Density
-from .model._holes import code_width, principal_components_of
+from .model._denoiser import linear_model
+from .model._holes import code_width
 from .model._model import Model
 from .network._autoencoders import Autoencoder
 from .network._design import Design, hidden_widths, users_randomness
@@ -59,12 +60,16 @@ class BaseAutoencoder(
     _pace: ClassVar[Pace] = BRISK
     # How "auto" scales numbers of any sign where the table has columns of levels too.
     _scaling_beside_levels: ClassVar[str] = "standard"
+    # Noise on numbers, and the share of cells masked, that a fit learns to undo.
+    _corruption: tuple[float, float] = (0.0, 0.0)
 
     _model: Model
     _table: Table
     _density: Density
     loss_curve_: np.ndarray
     validation_curve_: np.ndarray
+    best_iter_: int
+    start_loss_: float
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -106,6 +111,9 @@ class BaseAutoencoder(
         with all_or_nothing(self), Progress(self, X, y) as progress:
             device = resolve_device(self.device)
             seeds = derive_seeds(self.random_state, *PURPOSES)
+            if self._continues():  # by the same judges, but with other draws
+                later = seeds["training"] + self.n_iter_
+                seeds |= derive_seeds(later, "weights", "training")
             with progress.phase("reading"):
                 rows, weight, n_val = self._learn_table(X, sample_weight, X_val)
                 encoded = self._table.encode(rows, weight)
@@ -176,7 +184,7 @@ class BaseAutoencoder(
         return read_rows(self, self._table.frames, X)
 
     def _continues(self) -> bool:
-        return bool(self.warm_start) and hasattr(self, "_model")
+        return bool(self.warm_start) and hasattr(self, "loss_curve_")
 
     def _can_fold(self) -> bool:
         """Tell whether several networks could train side by side, from PCA."""
@@ -206,9 +214,7 @@ class BaseAutoencoder(
         if continues:
             self._model = self._model.going_on(design, device)
             return
-        linear = principal_components_of(
-            encoded.matrix, encoded.columns_seen, design.n_components, encoded.weight
-        )
+        linear = linear_model(encoded, design, *self._corruption)
         self._model = Model.start(design, linear, seed, device)
 
     def _descend(
@@ -224,16 +230,17 @@ class BaseAutoencoder(
         """Set the fitted attributes that every model has."""
         history = descent.history
         curves = [history.loss_curve, history.validation_curve]
-        if self._continues() and hasattr(self, "loss_curve_"):
+        best, start = history.best_epoch, history.start_loss
+        if self._continues():
             earlier = [self.loss_curve_, self.validation_curve_]
             curves = [[*a, *b] for a, b in zip(earlier, curves, strict=True)]
+            best = len(self.loss_curve_) + best if best else self.best_iter_
+            start = self.start_loss_
         self._model = descent.model
         self.explained_variance_ratio_ = descent.carried
         self.loss_curve_, self.validation_curve_ = map(np.array, curves)
-        self.n_iter_ = len(self.loss_curve_)
-        self.best_iter_ = history.best_epoch
-        self.best_loss_ = history.best_loss
-        self.start_loss_ = history.start_loss
+        self.n_iter_, self.best_iter_ = len(self.loss_curve_), best
+        self.best_loss_, self.start_loss_ = history.best_loss, start
 
     def _remember_holes(self, encoded: Encoded, seed: int) -> None:
         """Let the table keep some rows, completed, with their patterns of holes."""

@@ -47,6 +47,10 @@ INTERRUPTED = (
     "fit again with warm_start=True to go on from them, or interrupt a second time to "
     "have the estimator as it was before."
 )
+UNFINISHED = (
+    "Training ended after {} epochs, within the warm-up of {}: the objective was not "
+    "yet the one that judges. Raise max_iter, or lower kl_warmup."
+)
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,9 @@ def descend(
         warnings.warn(message, ConvergenceWarning, stacklevel=5)
     if history.interrupted:
         message = INTERRUPTED.format(len(history.loss_curve))
+        warnings.warn(message, ConvergenceWarning, stacklevel=5)
+    if 0 < (n_epochs := len(history.loss_curve)) <= objective.warm_up_epochs:
+        message = UNFINISHED.format(n_epochs, objective.warm_up_epochs)
         warnings.warn(message, ConvergenceWarning, stacklevel=5)
     final = crew.final_member()
     importances, explained = final.carried(*rows.spread(SUMMARY_ROWS))

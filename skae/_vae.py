@@ -31,9 +31,10 @@ ALIVE_NATS = 0.1  # that a component tells in the linear model, to be missed if 
 ACTIVE_NATS = 0.01  # KL below which a component tells nothing of a row
 DIED = (
     "{} of {} components of the code died in training: they tell less than {} nats of "
-    "a row. Set n_components={}, or keep them alive with a lower beta, with "
-    "free_bits=0.1 or with kl_warmup=20."
+    "a row. {} alive with a lower beta, with free_bits=0.1 or with kl_warmup=20."
 )
+CURE = "Set n_components={}, or keep them"
+CURE_OF_ALL = "Codes then hold nothing of the table, whatever their width. Keep them"
 
 
 class VAETransformer(BaseAutoencoder):
@@ -54,8 +55,8 @@ class VAETransformer(BaseAutoencoder):
         "auto" stands for 0.9. The width itself is then in `n_components_`.
     hidden_layer_sizes : array-like of int or int, default=(128, 64)
         Widths of the encoder's hidden layers; the decoder mirrors them. Wider layers,
-        such as (256, 128), gain a little more for twice the time. Empty makes the
-        networks affine.
+        such as (256, 128), gain a little more for twice the time. Empty leaves out
+        hidden layers and `activation`: code and reconstruction are then affine.
     activation : str, default="silu"
         Nonlinearity of the hidden layers: "silu", "relu", "leaky_relu", "elu", "gelu",
         "softplus", "tanh", "logistic" or "identity". On tables "silu" explains one or
@@ -92,7 +93,8 @@ class VAETransformer(BaseAutoencoder):
         Weight of the KL term. More than one gives simpler codes, less than one better
         reconstructions [4]_; the bound is a likelihood at one alone.
     kl_warmup : int, default=0
-        Epochs over which `beta` rises from zero.
+        Epochs over which `beta` rises from zero. Weights and patience are judged from
+        their end on; the "auto" of `max_iter` comes on top.
     free_bits : float, default=0.0
         Nats of KL per component that cost nothing, against components that die [5]_.
     prior : {"normal", "mixture"}, default="mixture"
@@ -142,9 +144,12 @@ class VAETransformer(BaseAutoencoder):
         of one direction, in place of the hidden layers above. The encoder has
         ``2 * n_components`` outputs, means and log-variances; the decoder one for each
         column that the networks see, and one more for the noise of each Gaussian or
-        Laplace number. With `linear_path` it passes a learned gate, at zero first.
+        Laplace number; logits for "bernoulli", where outputs that all lie in [0, 1] are
+        understood as chances; logarithms of rates for counts. With `linear_path` it
+        passes a learned gate, at zero first.
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights and the scaling of the last fit.
+        Whether `fit` goes on from the weights and the scaling of the last fit, with new
+        draws but, for an integer `random_state`, the same split.
     random_state : int, RandomState instance or None, default=None
         Seed of the weights, the split, the batches and the noise. With an int, two fits
         on the CPU agree bit for bit.
@@ -173,11 +178,11 @@ class VAETransformer(BaseAutoencoder):
         its mean, as shares of the variance that the whole reconstruction explains. At
         the start that of PCA, less what the posterior mean shrinks. From 5,000 rows.
     n_iter_ : int
-        Epochs run, those of earlier fits included with `warm_start`.
+        Epochs run; with `warm_start` in all fits, as in what follows.
     best_iter_ : int
         Epoch of the weights that were kept; 0 where that is the start.
     best_loss_, start_loss_ : float
-        Validation loss of the weights that were kept, and of the start.
+        Validation loss of the weights that were kept, and of the first start.
     loss_curve_ : ndarray of shape (n_iter_,)
         Mean training loss of each epoch.
     validation_curve_ : ndarray of shape (n_iter_,)
@@ -495,7 +500,7 @@ class VAETransformer(BaseAutoencoder):
             module,
             generator,
             beta=self.beta,
-            kl_warmup=self.kl_warmup,
+            kl_warmup=0 if self._continues() else self.kl_warmup,
             free_bits=self.free_bits,
             n_particles=self.n_particles,
             is_stacked=rows.n_members > 1,
@@ -525,6 +530,7 @@ class VAETransformer(BaseAutoencoder):
         died = int((alive & (self.kl_per_component_ < ACTIVE_NATS)).sum())
         # Without a linear path they have to come alive first.
         if died and self.n_iter_ >= (1 if self.linear_path else FEWEST_EPOCHS):
-            left = max(self.active_units_, 1)
-            message = DIED.format(died, len(alive), ACTIVE_NATS, left)
+            left = self.active_units_
+            cure = CURE.format(left) if left else CURE_OF_ALL
+            message = DIED.format(died, len(alive), ACTIVE_NATS, cure)
             warnings.warn(message, UserWarning, stacklevel=4)

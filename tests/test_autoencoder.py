@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,10 @@ from sklearn.datasets import (
 )
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from torch import nn
 
 from skae import AutoencoderTransformer
 
@@ -159,6 +162,40 @@ def test_cross_entropy_learns_binary_columns():
     assert set(np.unique(fitted.sample(50, random_state=0))) == {0.0, 1.0}
 
 
+@dataclass(frozen=True)
+class UsualDecoder:
+    """What is typed in first: layers that end in a sigmoid, or do not."""
+
+    ends_in_sigmoid: bool
+
+    def __call__(self, n_inputs, n_outputs):
+        last = [nn.Sigmoid()] if self.ends_in_sigmoid else []
+        inner, outer = nn.Linear(n_inputs, 32), nn.Linear(32, n_outputs)
+        return nn.Sequential(inner, nn.ReLU(), outer, *last)
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_a_decoder_that_ends_in_a_sigmoid_means_chances(linear_path):
+    options = {"loss": "binary_cross_entropy", "linear_path": linear_path, **QUICK}
+    chances, logits = (
+        AutoencoderTransformer(
+            2, decoder=UsualDecoder(ends), max_iter=200, **options
+        ).fit(X)
+        for ends in (True, False)
+    )
+    assert chances.score(X) > 0.75
+    assert chances.score(X) == pytest.approx(logits.score(X), abs=0.05)
+
+
+def test_without_hidden_layers_the_code_is_affine_whatever_the_activation():
+    options = {"hidden_layer_sizes": (), "activation": "relu", "max_iter": 50}
+    fitted = AutoencoderTransformer(2, linear_path=False, **options).fit(X)
+    left, right = X[:50], X[50:100]
+    middle = fitted.transform((left + right) / 2)
+    ends = fitted.transform(left) + fitted.transform(right)
+    np.testing.assert_allclose(middle, ends / 2, atol=1e-9)
+
+
 def test_cross_entropy_asks_for_the_unit_interval():
     fitted = AutoencoderTransformer(loss="binary_cross_entropy", scaling=None)
     with pytest.raises(ValueError, match=r"scaling=None.*\[0, 1\].*'minmax'"):
@@ -184,6 +221,77 @@ def test_denoising_restores_corrupted_rows_better(corruption):
         return r_squared(test / scale, reconstruction(fitted, corrupted) / scale)
 
     assert restored(corruption) > restored({"noise": 0.0})
+
+
+def spoiled(rows, corruption, rng):
+    noise = corruption.get("noise", 0.0) * rng.normal(size=rows.shape)
+    hidden = rng.uniform(size=rows.shape) < corruption.get("masking", 0.0)
+    return np.where(hidden, 0.0, rows + noise)
+
+
+def denoising_error(fitted, test, corruption):
+    rng = np.random.default_rng(0)
+    copies = [(test, spoiled(test, corruption, rng)) for _ in range(4)]
+    return np.mean([(reconstruction(fitted, s) - rows) ** 2 for rows, s in copies])
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "corruption"),
+    [
+        (120, {"noise": 0.3}),
+        (120, {"masking": 0.5}),
+        (500, {"noise": 1.0}),
+        (500, {"masking": 0.2}),
+    ],
+    ids=repr,
+)
+def test_asked_to_denoise_it_beats_the_best_linear_denoiser(n_samples, corruption):
+    train, test = curved_table(n_samples), curved_table(1000, seed=1)
+    centre, scale = train.mean(axis=0), train.std(axis=0)
+    train, test = (train - centre) / scale, (test - centre) / scale
+    options = {"scaling": None, **QUICK, **corruption}
+    fitted = AutoencoderTransformer(2, **options).fit(train)
+    linear = AutoencoderTransformer(2, max_iter=0, **options).fit(train)
+    pca = AutoencoderTransformer(2, max_iter=0, scaling=None).fit(train)
+    assert fitted.best_iter_ > 0
+    found, best, plain = (
+        denoising_error(made, test, corruption) for made in (fitted, linear, pca)
+    )
+    assert found < best
+    assert best < plain + 1e-3
+
+
+def test_noise_of_full_rank_is_denoised_as_well_as_by_ridge_regression():
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(2, 300, 6)) * [3, 2, 1, 1, 0.5, 0.3]
+    options = {"scaling": None, "noise": 1.0, "random_state": 0}
+    fitted = AutoencoderTransformer(6, **options).fit(train)
+    ridge = Ridge(alpha=299).fit(train, train)
+    noisy = test + np.random.default_rng(1).normal(size=test.shape)
+    error = ((reconstruction(fitted, noisy) - test) ** 2).mean()
+    assert error <= 1.02 * ((ridge.predict(noisy) - test) ** 2).mean()
+
+
+def test_noisy_digits_are_cleaned_far_better_than_linearly():
+    rows = load_digits().data / 16
+    train, test = rows[:1200], rows[1200:]
+    options = {"scaling": None, "noise": 0.3, "random_state": 0}
+    fitted = AutoencoderTransformer(16, max_iter=100, **options).fit(train)
+    linear = AutoencoderTransformer(16, max_iter=0, **options).fit(train)
+    found, best = (denoising_error(m, test, {"noise": 0.3}) for m in (fitted, linear))
+    assert found < 0.8 * best
+
+
+@pytest.mark.parametrize("scaling", ["standard", "minmax", None])
+def test_noise_is_in_the_units_that_columns_are_scaled_to(scaling):
+    table = curved_table(200)
+    units = {"standard": table.std(axis=0), "minmax": np.ptp(table, axis=0), None: 1.0}
+    scaled = table / units[scaling]
+    options = {"max_iter": 0, "noise": 0.4}
+    found = AutoencoderTransformer(3, scaling=scaling, **options).fit(table)
+    same = AutoencoderTransformer(3, scaling=None, **options).fit(scaled)
+    restored = reconstruction(found, table) / units[scaling]
+    np.testing.assert_allclose(restored, reconstruction(same, scaled), rtol=1e-6)
 
 
 def test_sparsity_draws_codes_to_zero():

@@ -302,11 +302,52 @@ def test_validation_rows_replace_the_split(estimator):
 
 def test_warm_start_goes_on_from_the_last_weights(estimator):
     estimator.set_params(warm_start=True, max_iter=60, validation_fraction=0.1).fit(X)
-    first, encoder = estimator.best_loss_, estimator._table.encoder
-    estimator.fit(X)
-    assert estimator.start_loss_ == pytest.approx(first, rel=1e-4)
+    first, start = estimator.best_loss_, estimator.start_loss_
+    best, encoder = estimator.best_iter_, estimator._table.encoder
+    estimator.set_params(max_iter=0).fit(X)
+    assert estimator.best_loss_ == pytest.approx(first, rel=1e-4)
+    assert (estimator.start_loss_, estimator.best_iter_) == (start, best)
     assert estimator._table.encoder is encoder
-    assert estimator.n_iter_ == len(estimator.loss_curve_) > 60
+    assert estimator.n_iter_ == len(estimator.loss_curve_) == 60
+
+
+def test_what_is_told_of_warm_fits_is_told_of_all_together(estimator):
+    estimator.set_params(
+        warm_start=True, max_iter=30, validation_fraction=0.2, learning_rate=0.003
+    )
+    start = estimator.fit(X).start_loss_
+    for n_fits in (2, 3, 4):
+        estimator.fit(X)
+        assert estimator.n_iter_ == len(estimator.validation_curve_) == 30 * n_fits
+        assert estimator.start_loss_ == start
+    assert estimator.best_iter_ > 30
+    kept = estimator.validation_curve_[estimator.best_iter_ - 1]
+    assert kept == pytest.approx(estimator.best_loss_, rel=1e-6)
+
+
+def test_warm_fits_that_gain_nothing_do_not_repeat_themselves(estimator):
+    noise = np.random.default_rng(0).normal(size=(300, 5))
+    options = {"warm_start": True, "validation_fraction": 0.2, "max_iter": 4}
+
+    def fitted():
+        made = clone(estimator).set_params(**options).fit(noise)
+        made.set_params(learning_rate=0.3)  # too fast to gain anything
+        return [made.fit(noise).loss_curve_[-4:] for _ in range(3)], made.best_iter_
+
+    curves, best = fitted()
+    assert best <= 4
+    assert len({curve.tobytes() for curve in curves}) == 3
+    again, _ = fitted()
+    np.testing.assert_array_equal(curves, again)
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_a_first_fit_is_the_same_with_warm_start(estimator, linear_path):
+    estimator.set_params(linear_path=linear_path)
+    cold = clone(estimator).fit(X).transform(X)
+    np.testing.assert_array_equal(
+        estimator.set_params(warm_start=True).fit(X).transform(X), cold
+    )
 
 
 def test_warm_start_refuses_other_networks(estimator):

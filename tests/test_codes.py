@@ -871,20 +871,35 @@ KILLING = {
 @pytest.mark.parametrize("beta", [5.0, 20.0])
 def test_components_that_die_are_told_of(beta):
     est = VAETransformer(3, **{**KILLING, "beta": beta})
-    with pytest.warns(UserWarning, match=r"died.*n_components=\d.*free_bits") as told:
+    with pytest.warns(UserWarning, match=r"died.*free_bits=0.1") as told:
         est.fit(linear_table(rank=3))
     dead = (est.kl_per_component_ < 0.01).sum()
     message = str(told[0].message)
     assert len(told) == 1
     assert dead > 0
     assert message.startswith(f"{dead} of 3 components")
-    assert f"n_components={max(3 - dead, 1)}," in message
     assert est.active_units_ == 3 - dead
+    if dead == 3:  # a narrower code would die too
+        assert "n_components" not in message
+        assert "Codes then hold nothing of the table" in message
+    else:
+        assert f"Set n_components={3 - dead}, or keep them alive" in message
 
 
-def test_components_that_free_bits_keep_alive_do_not_die():
-    est = VAETransformer(3, free_bits=0.1, **KILLING).fit(linear_table(rank=3))
-    assert est.active_units_ == 3
+@pytest.mark.parametrize("prior", ["normal", "mixture"])
+@pytest.mark.parametrize("beta", [2.0, 4.0])
+def test_free_bits_keep_each_component_alive_that_dies_without(prior, beta):
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(6, 6)))[0][:4] * [[3], [1], [0.7], [0.5]]
+    table = rng.normal(size=(300, 4)) @ axes + 0.4 * rng.normal(size=(300, 6))
+    options = {"hidden_layer_sizes": (16,), "max_iter": 100, "random_state": 0}
+    options |= {"prior": prior, "beta": beta, "scaling": None}
+    with pytest.warns(UserWarning, match="of 4 components of the code died"):
+        without = VAETransformer(4, **options).fit(table)
+    assert without.kl_per_component_.min() < 0.01
+    freed = VAETransformer(4, free_bits=0.2, **options).fit(table)
+    assert freed.kl_per_component_.min() > 0.1
+    assert freed.kl_per_component_.max() < without.kl_per_component_.max() + 0.3
 
 
 @pytest.mark.parametrize("n_components", [2, 5])

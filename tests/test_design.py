@@ -129,6 +129,78 @@ def test_a_module_of_the_wrong_width_is_refused():
         found.network(4, 2, generator(), encodes=False)
 
 
+UNIT = (Block(KINDS["bernoulli"], (1, 1)), *BLOCKS[1:2])
+
+
+class FunctionalSigmoid(nn.Module):
+    def __init__(self, n_inputs, n_outputs):
+        super().__init__()
+        self.inner = linear(n_inputs, n_outputs, generator())
+
+    def forward(self, codes):
+        return torch.sigmoid(self.inner(codes))
+
+
+def zeros(n_inputs, n_outputs):
+    layer = nn.Linear(n_inputs, n_outputs)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def ending_in(layer):
+    return lambda n_inputs, n_outputs: nn.Sequential(
+        linear(n_inputs, n_outputs, generator()), layer
+    )
+
+
+@pytest.mark.parametrize("factory", [ending_in(nn.Sigmoid()), FunctionalSigmoid])
+def test_a_decoder_of_chances_gives_their_logits(factory):
+    found = design(blocks=UNIT, linear_path=False, decoder=factory)
+    network, codes = (
+        found.network(2, 4, generator(), encodes=False),
+        draws(9, 2).float(),
+    )
+    logits = linear(2, 4, generator())(codes)
+    torch.testing.assert_close(
+        network(codes)[:, :2], logits[:, :2], atol=1e-3, rtol=1e-3
+    )
+    chances = logits[:, 2:].sigmoid()  # of levels, and what is no column
+    torch.testing.assert_close(network(codes)[:, 2:], chances)
+    extremes = network(1e6 * codes)
+    assert extremes.isfinite().all()
+    assert network.training
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        users_network,
+        ending_in(nn.Tanh()),
+        ending_in(nn.Softplus()),
+        ending_in(nn.ReLU()),
+        zeros,
+    ],
+)
+def test_other_decoders_are_taken_to_give_logits(factory):
+    found = design(blocks=UNIT, linear_path=False, decoder=factory)
+    network, codes = (
+        found.network(2, 4, generator(), encodes=False),
+        draws(9, 2).float(),
+    )
+    assert torch.equal(network(codes), factory(2, 4)(codes))
+
+
+def test_sigmoids_stay_where_outputs_are_no_logits():
+    sigmoid = ending_in(nn.Sigmoid())
+    for blocks, encodes in ((BLOCKS, False), (UNIT, True)):
+        found = design(
+            blocks=blocks, linear_path=False, encoder=sigmoid, decoder=sigmoid
+        )
+        network, rows = found.network(2, 4, generator(), encodes=encodes), draws(9, 2)
+        assert torch.equal(network(rows.float()), sigmoid(2, 4)(rows.float()))
+
+
 def dropping(n_inputs, n_outputs):
     """Make a module that draws from torch's global generator."""
     return nn.Sequential(nn.Linear(n_inputs, n_outputs), nn.Dropout(0.5))

@@ -85,3 +85,26 @@ def test_best_follows_the_lowest_loss():
     best.restore(prefer_start=False)
     assert (best.epoch, best.loss, best.start_loss) == (2, 2.0, 5.0)
     assert free_part(weights.vector, weights).tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("prefer_start", [True, False])
+@pytest.mark.parametrize(("later", "kept"), [(2.5, 0), (1.0, 3)])
+def test_judged_anew_what_came_before_is_forgotten_but_the_start(
+    prefer_start, later, kept
+):
+    _, weights = flattened()
+    rows = Rows.all_of(torch.zeros(20, 1))
+    best = Best(weights, rows, torch.full((20,), 2.0))
+    best.update(1, torch.full((20,), 0.5))
+    assert best.begin_anew(2, torch.full((20,), 3.0)) == best.loss == 3.0
+    assert best.update(3, torch.full((20,), later)) == best.loss == later
+    best.restore(prefer_start=prefer_start)
+    assert best.epoch == kept
+    assert best.loss == min(2.0, later)
+
+
+def test_judged_anew_a_loss_that_is_not_finite_counts_for_nothing():
+    _, weights = flattened()
+    best = Best(weights, Rows.all_of(torch.zeros(5, 1)), torch.ones(5))
+    assert math.isnan(best.begin_anew(1, torch.full((5,), math.nan)))
+    assert (best.loss, best.epoch) == (1.0, 0)

@@ -44,6 +44,8 @@ class Silent:
 class Regression:
     """Least squares on a table whose last column is the target."""
 
+    warm_up_epochs = 0
+
     def __init__(self, seed=0):
         self.module = Network(3, 1)
         self.generator = generator(seed)
@@ -543,3 +545,39 @@ class PressedBefore(Regression):
 def test_an_interrupt_before_training_is_passed_on():
     with pytest.raises(KeyboardInterrupt):
         training(PressedBefore()).run()
+
+
+# ------------------------------------------------------------------------ the warm-up
+
+
+class WarmingUp(Regression):
+    """Least squares that aims at nothing until the warm-up is over."""
+
+    def __init__(self, warm_up_epochs):
+        super().__init__()
+        self.warm_up_epochs = warm_up_epochs
+
+    def training_loss(self, rows):
+        aim = float(self.begun[-1][0] >= self.warm_up_epochs)
+        wrong = (self.module(rows[:, :3])[:, 0] + 5).square()
+        return aim * self.losses(rows) + (1 - aim) * wrong
+
+
+@pytest.mark.parametrize("warm_up", [0, 40, 90])
+def test_patience_begins_with_the_end_of_the_warm_up(warm_up):
+    options = {"learning_rate": 0.05, "max_iter": 2000, "n_iter_no_change": 30}
+    history = training(WarmingUp(warm_up), **options).run()
+    assert history.best_epoch > warm_up
+    assert history.best_loss < 0.05 * history.start_loss
+
+
+@pytest.mark.parametrize("warm_up", [0, 25])
+def test_the_warm_up_comes_on_top_of_the_steps_that_auto_stands_for(warm_up):
+    plain = training(Regression(), max_iter="auto").cycle.last_epoch
+    found = training(WarmingUp(warm_up), max_iter="auto").cycle.last_epoch
+    assert found == plain + warm_up
+
+
+def test_a_fit_that_ends_in_the_warm_up_keeps_no_less_than_the_start():
+    history = training(WarmingUp(50), max_iter=30, prefer_start=False).run()
+    assert (history.best_epoch, history.best_loss) == (0, history.start_loss)

@@ -185,11 +185,47 @@ def test_masked_cells_are_the_centre_and_the_loss_is_of_the_clean_row(masking):
     assert {round(4 * value) for value in found.tolist()} <= possible
 
 
-def test_validation_sees_clean_rows():
+def test_validation_sees_clean_rows_where_noise_falls():
     noise = torch.ones(N_FEATURES).double()
-    objective = reconstruction(copying(), noise_scale=noise, masking=0.5)
+    objective = reconstruction(copying(), noise_scale=noise, anneal=True)
     assert not objective.validation_loss(cells_of_table()).any()
     assert objective.training_loss(cells_of_table()).all()
+
+
+@pytest.mark.parametrize("masking", [0.0, 0.4])
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+def test_validation_judges_by_what_is_to_be_undone(scale, masking):
+    noise = torch.full((N_FEATURES,), scale).double() if scale else None
+    rows = torch.ones(3000, N_FEATURES).double()
+    centre = torch.zeros(N_FEATURES).double()
+    objective = reconstruction(
+        copying(), noise_scale=noise, masking=masking, centre=centre
+    )
+    found = objective.validation_loss(Cells(rows))
+    expected = masking + (1 - masking) * scale**2
+    assert found.mean().item() == pytest.approx(expected, rel=0.05)
+    objective.training_loss(Cells(rows))
+    objective.begin_epoch(5, 0.1)
+    assert torch.equal(objective.validation_loss(Cells(rows)), found)
+
+
+def test_masks_judge_without_the_noise_that_falls():
+    centre, rows = torch.zeros(N_FEATURES).double(), torch.ones(500, N_FEATURES)
+    noise = torch.ones(N_FEATURES).double()
+    falling, none = (
+        reconstruction(copying(), masking=0.4, centre=centre, **options)
+        for options in ({"noise_scale": noise, "anneal": True}, {})
+    )
+    cells = Cells(rows.double())
+    assert torch.equal(falling.validation_loss(cells), none.validation_loss(cells))
+
+
+def test_the_indicators_of_a_column_are_masked_together():
+    model = Autoencoder(nn.Identity(), nn.Identity(), SquaredError(), (1, 3))
+    centre, rows = torch.zeros(4).double(), torch.ones(2000, 4).double()
+    objective = reconstruction(model, masking=0.5, centre=centre)
+    hidden = (4 * objective.training_loss(Cells(rows))).round().int()
+    assert hidden.unique().tolist() == [0, 1, 3, 4]
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.25, 1.0])
@@ -395,16 +431,18 @@ def test_enough_free_bits_leave_the_likelihood_alone():
 
 
 @pytest.mark.parametrize("prior", [None, mixture], ids=["normal", "mixture"])
-def test_free_bits_hold_for_particles_and_in_validation(prior):
+def test_free_bits_are_what_each_component_lacks_of_them(prior):
     model, cells = misled_vae(prior=prior and prior()), cells_with_holes()
-    free, likelihood = (
-        evidence_bound(model, n_particles=3, **options)
-        for options in ({"free_bits": 1e3}, {"beta": 0.0})
-    )
-    free_nats = 1e3 * N_CODES
+    said = gaussian_kl(*model.posterior(cells), *model.prior.moments())
+    lacking = {free: (free - said).clamp(min=0).sum(dim=1) for free in (0.3, 1e3)}
+    assert ((lacking[0.3] > 0) & (lacking[0.3] < 0.3 * N_CODES)).any()
     for loss in ("training_loss", "validation_loss"):
-        found, expected = getattr(free, loss)(cells), getattr(likelihood, loss)(cells)
-        assert_close(found, expected + free_nats)
+        for free, expected in lacking.items():
+            found, plain = (
+                getattr(evidence_bound(model, n_particles=3, free_bits=bits), loss)
+                for bits in (free, 1e-300)
+            )
+            assert_close(found(cells) - plain(cells), expected)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from sklearn.datasets import (
     load_wine,
 )
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
@@ -271,6 +272,18 @@ def test_kl_warmup_ends_at_beta():
     fitted = VAETransformer(2, kl_warmup=20, max_iter=60, **QUICK).fit(X)
     assert fitted.best_loss_ < fitted.start_loss_
     assert fitted.loss_curve_[0] < fitted.start_loss_
+
+
+def test_patience_does_not_run_out_within_a_long_warm_up():
+    fitted = VAETransformer(2, kl_warmup=250, n_iter_no_change=50, **QUICK).fit(X)
+    assert fitted.best_iter_ > 250
+    assert fitted.best_loss_ < fitted.start_loss_
+
+
+def test_a_fit_that_ends_within_the_warm_up_says_so():
+    vae = VAETransformer(2, kl_warmup=30, max_iter=20, **QUICK)
+    with pytest.warns(ConvergenceWarning, match=r"20 epochs.*of 30.*max_iter"):
+        vae.fit(X)
 
 
 def test_the_code_is_the_posterior_mean():

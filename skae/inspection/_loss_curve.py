@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LossCurveDisplay:
-    """The losses of a fit over its epochs.
+    """The losses of a fit over its epochs, those of earlier fits with `warm_start`.
 
     It is best made by :meth:`from_estimator`.
 
@@ -25,7 +25,7 @@ class LossCurveDisplay:
     validation_curve : array-like of shape (n_iter,)
         Validation loss by the end of each epoch.
     start_loss : float
-        Validation loss of the start, which is PCA.
+        Validation loss of the start: of PCA, probabilistic PCA or a linear denoiser.
     best_iter : int
         Epoch of the weights that were kept; 0 where that is the start.
     estimator_name : str, default=None
@@ -113,7 +113,7 @@ class LossCurveDisplay:
         epochs = np.arange(1, len(self.loss_curve) + 1)
         (training,) = ax.plot(epochs, self.loss_curve, alpha=0.5, label="training")
         (validation,) = ax.plot(epochs, self.validation_curve, label="validation")
-        start = ax.axhline(self.start_loss, color="grey", ls="--", label="start (PCA)")
+        start = ax.axhline(self.start_loss, color="grey", ls="--", label="start")
         if self.best_iter:
             ax.axvline(self.best_iter, color="grey", ls=":", label="kept")
         ax.set(xlabel="epoch", ylabel="loss", title=self.estimator_name)

@@ -13,7 +13,6 @@ from .._schema import Encoded
 from ..network._autoencoders import Autoencoder, network_weights
 from ..network._stacked import load_member, stacked, stacked_weights
 from ._model import Model
-from ._pca import principal_components
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Crew:
     def of(cls, model: Model, encoded: Encoded, folds: Any, seed: int) -> Crew:
         """Make the modules of a model at its start.
 
-        Each fold starts from principal components that have not seen its judges. Tables
+        Each fold starts from a linear model that has not seen its judges. Tables
         with holes are too dear for that: there all start from those of all rows.
 
         Parameters
@@ -76,9 +75,6 @@ def _start_without(
     """Make a module whose linear start has not seen some rows."""
     if encoded.seen is None:
         rest = encoded.take(np.delete(np.arange(len(encoded)), judges))
-        linear = principal_components(
-            rest.matrix, model.design.n_components, rest.weight
-        )
-        model = replace(model, linear=linear)
+        model = replace(model, linear=model.linear.of_rows(rest.matrix, rest.weight))
     start = Model.start(model.design, model.linear, seed, model.device)
     return start.new_module().to(model.device, torch.float32)

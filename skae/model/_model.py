@@ -238,7 +238,7 @@ def _arrays(module: Autoencoder) -> dict[str, np.ndarray]:
 
 
 def linear_start(design: Design, linear: PrincipalComponents) -> LinearStart:
-    """Give closed forms to the networks: PCA, or probabilistic PCA."""
+    """Give closed forms to the networks: PCA, a denoiser, or probabilistic PCA."""
     tensor = torch.from_numpy
     scales = tensor(linear.column_scales)
     limits = torch.full((design.n_components,), torch.inf, dtype=torch.float64)
@@ -256,12 +256,12 @@ def linear_start(design: Design, linear: PrincipalComponents) -> LinearStart:
             log_variances=tensor(ppca.variances).log(),
             noise_variance=ppca.noise_variance,
         )
-    components = tensor(linear.components)
     return LinearStart(
         mean=tensor(linear.mean),
         column_scales=scales,
-        projection=components,
-        loadings=components.T,
+        input_scales=tensor(linear.input_scales),
+        projection=tensor(linear.projection),
+        loadings=tensor(linear.directions).T,
         code_scales=tensor(linear.code_scales()),
         code_limits=limits,
         log_variances=None,

@@ -49,11 +49,46 @@ class PrincipalComponents:
     column_scales: np.ndarray
     reach: np.ndarray | None = None
 
+    @property
+    def projection(self) -> np.ndarray:
+        """What takes a centred row to its code."""
+        return self.components
+
+    @property
+    def directions(self) -> np.ndarray:
+        """What takes a code back, as rows."""
+        return self.components
+
+    @property
+    def input_scales(self) -> np.ndarray:
+        """Deviations of the columns that are encoded."""
+        return self.column_scales
+
     def code_scales(self) -> np.ndarray:
         """Return the deviation along each component, a typical one where it is zero."""
+        return self.deviations(self.variances)
+
+    def deviations(self, variances: np.ndarray) -> np.ndarray:
+        """Return the roots of variances, a typical one of a column where it is zero."""
         typical = np.sqrt(np.mean(self.column_scales**2)) or 1.0
-        deviations = np.sqrt(self.variances)
+        deviations = np.sqrt(variances)
         return np.where(deviations > 1e-8 * typical, deviations, typical)
+
+    def of_rows(
+        self, X: np.ndarray, sample_weight: np.ndarray | None
+    ) -> PrincipalComponents:
+        """Return the same of other rows, without holes."""
+        return principal_components(X, len(self.components), sample_weight)
+
+    def reach_in(self, X: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:
+        """Return the largest deviation of a code, in standard deviations."""
+        counts = np.ones(len(X)) if sample_weight is None else sample_weight > 0
+        largest = np.zeros(len(self.projection))
+        for rows in gen_batches(len(X), CHUNK_ROWS):
+            centred = (X[rows] - self.mean) * counts[rows, None]
+            codes = centred @ self.projection.T
+            largest = np.maximum(largest, np.abs(codes).max(axis=0))
+        return largest / self.code_scales()
 
     def probabilistic(self) -> ProbabilisticPCA:
         """Return probabilistic PCA in the axes of the principal components."""
@@ -75,17 +110,16 @@ def principal_components(
     n_samples, n_features = X.shape
     weight = np.ones(n_samples) if sample_weight is None else sample_weight
     mean = _weighted_sum(X, weight) / weight.sum()
-    divisor = _degrees_of_freedom(weight)
     n_directions = min(n_samples, n_features)
     n_kept = min(n_components, n_directions)
 
     if n_samples < 10 * n_features and n_directions <= LARGEST_SVD:
-        directions, variances = _by_svd(X, mean, weight / divisor)
+        directions, variances = _by_svd(X, mean, weight / _degrees_of_freedom(weight))
         total = variances.sum()
         column_variances = (directions.T**2) @ variances
     else:
-        covariance = _covariance(X, mean, weight / divisor)
-        directions, variances = _by_eigenvalues(covariance, n_kept)
+        covariance = covariance_of(X, mean, sample_weight)
+        directions, variances = leading_directions(covariance, n_kept)
         column_variances = covariance.diagonal().copy()
         total = column_variances.sum()
 
@@ -99,17 +133,7 @@ def principal_components(
         noise = variances[n_kept:].mean()
     scales = np.sqrt(np.maximum(column_variances, 0.0))
     found = PrincipalComponents(mean, components, kept, float(noise), scales)
-    return replace(found, reach=_reach(X, found, weight > 0))
-
-
-def _reach(X: np.ndarray, found: PrincipalComponents, counts: np.ndarray) -> np.ndarray:
-    """Return the largest deviation along each component, in standard deviations."""
-    largest = np.zeros(len(found.components))
-    for rows in gen_batches(len(X), CHUNK_ROWS):
-        centred = (X[rows] - found.mean) * counts[rows, None]
-        codes = centred @ found.components.T
-        largest = np.maximum(largest, np.abs(codes).max(axis=0))
-    return largest / found.code_scales()
+    return replace(found, reach=found.reach_in(X, sample_weight))
 
 
 def _degrees_of_freedom(weight: np.ndarray) -> float:
@@ -143,7 +167,12 @@ def _by_svd(
     return right, singular_values**2
 
 
-def _covariance(X: np.ndarray, mean: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def covariance_of(
+    X: np.ndarray, mean: np.ndarray, sample_weight: np.ndarray | None = None
+) -> np.ndarray:
+    """Compute the unbiased covariance of weighted rows about their mean."""
+    weight = np.ones(len(X)) if sample_weight is None else sample_weight
+    weight = weight / _degrees_of_freedom(weight)
     covariance = np.zeros((X.shape[1], X.shape[1]))
     for rows in gen_batches(len(X), CHUNK_ROWS):
         centred = X[rows] - mean
@@ -151,7 +180,7 @@ def _covariance(X: np.ndarray, mean: np.ndarray, weight: np.ndarray) -> np.ndarr
     return covariance
 
 
-def _by_eigenvalues(
+def leading_directions(
     covariance: np.ndarray, n_kept: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Leading eigenvectors as rows, by descending eigenvalue.

@@ -49,6 +49,13 @@ class ProbabilisticPCA:
         """M⁻¹Wᵀ, which takes a centred row to the posterior mean of z."""
         return (self.variances / self.noise_variance)[:, None] * self.loadings.T
 
+    @property
+    def covariance(self) -> np.ndarray:
+        """W Wᵀ + σ² I, that of the rows."""
+        covariance = self.loadings @ self.loadings.T
+        covariance[np.diag_indices_from(covariance)] += self.noise_variance
+        return covariance
+
     def given(self, X: np.ndarray, seen: np.ndarray) -> Conditional:
         """Condition on the seen cells of each row.
 

@@ -37,6 +37,9 @@ class LinearStart:
         Of each column given the code.
     code_limits : Tensor of shape (n_components,) or None
         Deviations of the code beyond which the decoder's network sees no difference.
+    input_scales : Tensor of shape (n_columns,) or None
+        Deviations of what the encoder's network sees, where they are not those of the
+        columns.
     """
 
     mean: Tensor
@@ -47,6 +50,7 @@ class LinearStart:
     log_variances: Tensor | None
     noise_variance: float
     code_limits: Tensor | None = None
+    input_scales: Tensor | None = None
 
 
 def build(
@@ -170,6 +174,7 @@ def around_linear_model(
     if start.log_variances is not None:
         bias = torch.cat([bias, start.log_variances])
         encoder_scale = torch.cat([scales, torch.ones_like(scales)])
+    inputs = start.column_scales if start.input_scales is None else start.input_scales
     tangent, slope = output.tangent(mean)
     extra = (0, output.n_extra)
     return LinearPath(
@@ -177,7 +182,7 @@ def around_linear_model(
         bias,
         encoder,
         input_centre=pad(mean, (0, n_flags)),
-        input_scale=pad(start.column_scales, (0, n_flags), value=0.5),
+        input_scale=pad(inputs, (0, n_flags), value=0.5),
         output_scale=encoder_scale,
         trainable=trainable,
     ), LinearPath(

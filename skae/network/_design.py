@@ -13,7 +13,9 @@ from torch import nn
 
 from .._schema import Block
 from .._torch import seeded_globally
-from ._layers import Gate, ModuleFactory, multilayer_perceptron
+from ._layers import ChancesAsLogits, Gate, ModuleFactory, multilayer_perceptron
+
+TRIED_CODES, FAR_OFF = 64, 1e4  # to tell outputs that are bounded from small ones
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class Design:
         factory = self.encoder if encodes else self.decoder
         if factory is not None:
             module = _users_module(factory, n_inputs, n_outputs)
+            if not encodes:
+                module = self._in_logits(module, n_inputs)
             return Gate(module, n_outputs) if self.linear_path else module
         hidden = self.hidden_layer_sizes if encodes else self.hidden_layer_sizes[::-1]
         return multilayer_perceptron(
@@ -98,6 +102,19 @@ class Design:
             generator,
             starts_at_zero=self.linear_path,
         )
+
+    def _in_logits(self, module: nn.Module, n_codes: int) -> nn.Module:
+        """Let a decoder that ends in a sigmoid, as is usual, give logits of chances.
+
+        Its loss or likelihood, too, begins with a sigmoid: two would leave the means
+        between 0.5 and 0.73.
+        """
+        columns = [
+            b.kind.domain == "unit interval" for b in self.blocks for _ in b.widths
+        ]
+        if not any(columns) or not _gives_chances(module, n_codes):
+            return module
+        return nn.Sequential(module, ChancesAsLogits(torch.tensor(columns)))
 
 
 def users_randomness(
@@ -144,3 +161,14 @@ def _users_module(factory: ModuleFactory, n_inputs: int, n_outputs: int) -> nn.M
             f"expected (2, {n_outputs}); see the parameters encoder and decoder."
         )
     return module.train()
+
+
+def _gives_chances(module: nn.Module, n_codes: int) -> bool:
+    """Tell whether all outputs lie in [0, 1], however far off the codes are."""
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randn(TRIED_CODES, n_codes, generator=generator)
+    with torch.no_grad():
+        outputs = module.eval()(torch.cat([codes, FAR_OFF * codes]))
+    module.train()
+    inside = bool(((outputs >= 0) & (outputs <= 1)).all())
+    return inside and bool((outputs != outputs[:1]).any())

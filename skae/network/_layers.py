@@ -120,6 +120,30 @@ class Gate(nn.Module):
         return self.factor * self.module(x)
 
 
+class ChancesAsLogits(nn.Module):
+    """Turn the chances that a module ends in into their logits, in some columns.
+
+    Parameters
+    ----------
+    columns : Tensor of bool of shape (n_columns,)
+        Where outputs are chances; any outputs beyond are as they are.
+    """
+
+    LEAST = 1e-5  # chance that still has a gradient in single precision
+
+    columns: Tensor
+
+    def __init__(self, columns: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("columns", columns, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        columns = nn.functional.pad(
+            self.columns, (0, x.shape[-1] - len(self.columns)), value=False
+        )
+        return torch.where(columns, x.clamp(self.LEAST, 1 - self.LEAST).logit(), x)
+
+
 class LinearPath(nn.Module):
     """Compute ``A x + b + s * network(clip((x - c) / r))``.
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from .._torch import make_generator
 from ._autoencoders import Autoencoder, VariationalAutoencoder
 from ._cells import Cells
 from ._importance import importance_draws, log_mean_exp, log_prob, normal_points
@@ -15,11 +16,15 @@ from ._normal import gaussian_draws, gaussian_kl, gaussian_log_prob, standard_no
 from ._passes import WrittenOut
 
 VALIDATION_POINTS = 8
+VALIDATION_DRAWS = 4  # of what a denoising autoencoder is judged to undo, for each row
 DEFENCE = 0.01  # share of the start in the density of a VAE
 
 
 class Reconstruction:
     """The loss of a reconstruction, from corrupted inputs and with sparse codes.
+
+    Noise that stays, and masks, are there to be undone, and so they are in what judges:
+    the same draws at any time. Noise that falls is forgotten by then.
 
     Parameters
     ----------
@@ -31,7 +36,8 @@ class Reconstruction:
         Let the noise fall with the learning rate: it is then a regulariser of the
         search, and the weights that come out are fitted to clean rows.
     masking : float
-        Share of the input cells that are set to the column's mean.
+        Share of the input cells that are set to the column's mean; the indicators of
+        one column are so together.
     centre : Tensor of shape (n_features,)
         The columns' means.
     sparsity : float
@@ -42,6 +48,8 @@ class Reconstruction:
     Vincent, P. et al. (2008). Extracting and composing robust features with denoising
     autoencoders. ICML.
     """
+
+    warm_up_epochs = 0
 
     def __init__(
         self,
@@ -68,35 +76,50 @@ class Reconstruction:
             self.noise = self.full_noise * rate
 
     def training_loss(self, cells: Cells) -> Tensor:
-        inputs = self._corrupt(cells)
+        spoiled = self._corrupt(cells, self.noise, self.generator)
         if self.written_out is not None and cells.seen is None:
-            return self.written_out.losses(inputs.values, cells.values)
-        code = self.module.encode(inputs)
+            return self.written_out.losses(spoiled.values, cells.values)
+        code = self.module.encode(spoiled)
         loss = self._loss(code, cells)
         if self.sparsity > 0:
             loss = loss + self.sparsity * code.abs().mean(dim=-1)
         return loss
 
     def validation_loss(self, cells: Cells) -> Tensor:
-        """Loss of clean rows, with the sparsity that training aims at."""
-        code = self.module.encode(cells)
+        """Loss of rows as they are to be met, with the sparsity that training aims at.
+
+        Clean ones, or several draws of each that are corrupted.
+        """
+        lasting = None if self.anneal else self.noise
+        if lasting is None and self.masking == 0:
+            return self._validation_loss(cells, cells)
+        generator = make_generator(0, cells.device)
+        draws = [
+            self._validation_loss(self._corrupt(cells, lasting, generator), cells)
+            for _ in range(VALIDATION_DRAWS)
+        ]
+        return torch.stack(draws).mean(dim=0)
+
+    def _validation_loss(self, inputs: Cells, cells: Cells) -> Tensor:
+        code = self.module.encode(inputs)
         return self._loss(code, cells) + self.sparsity * code.abs().mean(dim=-1)
 
     def _loss(self, code: Tensor, cells: Cells) -> Tensor:
         output = self.module.decoder(code)
         return self.module.loss.row_mean(output, cells.values, cells.seen)
 
-    def _corrupt(self, cells: Cells) -> Cells:
+    def _corrupt(
+        self, cells: Cells, noise: Tensor | None, generator: torch.Generator
+    ) -> Cells:
         rows = cells.values
-        if self.noise is not None:
-            rows = torch.addcmul(
-                rows, self.noise, standard_normal(rows, self.generator)
-            )
+        if noise is not None:
+            rows = torch.addcmul(rows, noise, standard_normal(rows, generator))
         if self.masking > 0:
-            hidden = torch.empty_like(rows).bernoulli_(
-                self.masking, generator=self.generator
-            )
-            rows = torch.where(hidden.bool(), self.centre, rows)
+            cell = self.module.cell
+            hidden = rows.new_empty(len(rows), int(cell[-1]) + 1)
+            hidden.bernoulli_(self.masking, generator=generator)
+            hidden = hidden.index_select(1, cell).bool()
+            rows = torch.where(hidden, self.centre, rows)
         return replace(cells, values=rows)
 
 
@@ -105,8 +128,9 @@ class EvidenceBound:
 
     With several particles the bound is the importance-weighted one [2]_; else the KL
     term is in closed form [1]_ where the prior is standard normal. β weighs the KL
-    term [3]_ and rises from zero over `kl_warmup` epochs; `free_bits` nats per
-    component cost nothing [4]_.
+    term [3]_ and rises from zero over `kl_warmup` epochs; `free_bits` nats of each
+    component of a row cost nothing [4]_. What a component says beside a mixture prior
+    is its divergence from a Gaussian of the prior's moments.
 
     References
     ----------
@@ -131,14 +155,14 @@ class EvidenceBound:
         self.module = module
         self.generator = generator
         self.beta = self.full_beta = beta
-        self.kl_warmup = kl_warmup
+        self.warm_up_epochs = kl_warmup
         self.free_bits = free_bits
         self.n_particles = n_particles
         self.is_stacked = is_stacked
         self.points = normal_points(VALIDATION_POINTS, module.prior.n_components)
 
     def begin_epoch(self, epoch: int, rate: float) -> None:
-        risen = (epoch + 1) / (self.kl_warmup + 1)
+        risen = (epoch + 1) / (self.warm_up_epochs + 1)
         self.beta = self.full_beta * min(1.0, risen)
 
     def training_loss(self, cells: Cells) -> Tensor:
@@ -167,14 +191,13 @@ class EvidenceBound:
         mean, log_variance = module.posterior(cells)
         z = gaussian_draws(mean, log_variance, noise)
         log_likelihood = log_prob(module, z, cells).mean(dim=0)
+        said = gaussian_kl(mean, log_variance, *module.prior.moments()).clamp(min=0)
         if module.prior.is_standard:
-            kl = gaussian_kl(mean, log_variance, *module.prior.moments())
-            kl = kl.clamp(min=self.free_bits).sum(dim=-1)
+            kl = said.sum(dim=-1)
         else:
             log_ratio = gaussian_log_prob(z, mean, log_variance)
             kl = (log_ratio - module.prior.log_prob(z)).mean(dim=0)
-            if self.free_bits > 0:
-                kl = kl.clamp(min=self.free_bits * mean.shape[-1])
+        kl = kl + (self.free_bits - said).clamp(min=0).sum(dim=-1)
         bound = log_likelihood - beta * kl
         return defended(bound, cells) if beta == 1 else bound
 

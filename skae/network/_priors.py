@@ -78,10 +78,10 @@ class GaussianMixture(Prior):
         return (parts + self.logits.log_softmax(dim=-1)).logsumexp(dim=-1)
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        share = self.logits.softmax(dim=0)[:, None]
-        mean = (share * self.means).sum(dim=0)
+        shares = self.logits.softmax(dim=-1)
+        mean = shares @ self.means
         spread = (self.means - mean).square() + self.log_variances.exp()
-        return mean, (share * spread).sum(dim=0).log()
+        return mean, (shares @ spread).log()
 
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
         shares = self.logits.softmax(dim=0)

@@ -30,6 +30,17 @@ class Best:
             self.snapshot = self.weights.snapshot()
         return loss
 
+    def begin_anew(self, epoch: int, losses: Tensor) -> float:
+        """Forget what was seen but for the start; return the loss of what is in place.
+
+        If that has no finite loss, the start is what there is.
+        """
+        loss = float(self.rows.mean(losses))
+        if math.isfinite(loss):
+            self.losses, self.loss, self.epoch = losses, loss, epoch
+            self.snapshot = self.weights.snapshot()
+        return loss
+
     def restore(self, *, prefer_start: bool, least_gain: float = 0.0) -> None:
         """Put the best weights in place.
 
@@ -39,12 +50,14 @@ class Best:
         """
         least = least_gain * abs(self.start_loss)
         is_gain = self.start_loss - self.loss > least and self._beats_start()
-        if prefer_start and math.isfinite(self.start_loss) and not is_gain:
+        stays = self.loss > self.start_loss or (prefer_start and not is_gain)
+        if math.isfinite(self.start_loss) and stays:
             self.snapshot, self.loss, self.epoch = self.start, self.start_loss, 0
         self.weights.load(self.snapshot)
 
     def _beats_start(self) -> bool:
-        gains = (self.start_losses - self.losses).double()
+        # On the CPU, since Apple's GPUs have no doubles.
+        gains = (self.start_losses - self.losses).cpu().double()
         if self.rows.weight is not None:
-            gains = gains * self.rows.weight[self.rows.index].double()
-        return exceed_their_error(gains.cpu().numpy())
+            gains = gains * self.rows.weight[self.rows.index].cpu().double()
+        return exceed_their_error(gains.numpy())

@@ -28,9 +28,13 @@ Number = TypeVar("Number", int, float)
 
 
 class Objective(Protocol):
-    """What a model minimises. Losses come row by row, to be weighted and averaged."""
+    """What a model minimises. Losses come row by row, to be weighted and averaged.
+
+    In the first `warm_up_epochs` the training loss is not yet what is aimed at.
+    """
 
     generator: torch.Generator
+    warm_up_epochs: int
 
     @property
     def module(self) -> nn.Module: ...
@@ -164,6 +168,7 @@ class Training:
         n_batches = math.ceil(len(rows) / self.batch_size)
         steps_per_epoch = 1 if settings.solver == "lbfgs" else n_batches
         enough = max(FEWEST_EPOCHS, math.ceil(pace.n_steps / steps_per_epoch))
+        enough += objective.warm_up_epochs
         patient = math.ceil(pace.patience_steps / steps_per_epoch)
         self.cycle = Cycle(
             _resolve(settings.max_iter, enough), steps_per_epoch, pace.fall_share
@@ -245,13 +250,17 @@ class Training:
         self.solver = self._make_solver()
 
     def _check(self) -> None:
-        """Measure the validation loss, of the averaged weights where there are such."""
+        """Measure the validation loss, of the averaged weights where there are such.
+
+        Patience, and the choice of the best weights, begin with the end of the warm-up.
+        """
         averaged = self.weights.averaged() if self.solver.has_rate else nullcontext()
+        warms_up = self.epoch <= self.objective.warm_up_epochs
+        judge = self.best.begin_anew if warms_up else self.best.update
         with averaged:
-            losses = self._validation_losses()
-            self.validation_loss = self.best.update(self.epoch, losses)
+            self.validation_loss = judge(self.epoch, self._validation_losses())
         self.checked_at = self.epoch
-        if not self.best.loss >= self.reference - self.settings.tol:
+        if warms_up or not self.best.loss >= self.reference - self.settings.tol:
             self.reference, self.improved_at = self.best.loss, self.epoch
 
     def _validation_losses(self) -> Tensor:
