@@ -1176,6 +1176,7 @@ def test_a_table_with_nothing_to_learn_from_is_refused(quick, table):
         quick.fit(table)
 
 
+@pytest.mark.filterwarnings("ignore:got columns in which no level has three")
 @pytest.mark.parametrize("n_rows", [2, 5])
 def test_mixed_tables_may_be_tiny(quick, n_rows):
     frame = mixed_frame(n_rows)
@@ -1592,6 +1593,7 @@ def test_new_rows_are_checked_as_those_of_the_fit(quick, method):
         use(frame[frame.columns[::-1]])
 
 
+@pytest.mark.filterwarnings("ignore:got columns in which no level has three")
 @hypothesis_settings(max_examples=12, deadline=None)
 @given(
     n_rows=st.integers(2, 30),
