@@ -58,7 +58,7 @@ class TableReader:
     template_ : list of ColumnSample
         For each column one cell of each level and a missing one, or of numbers one
         cell, missing if there is such; empty where rows come back as plain arrays.
-    library_ : str or None
+    backend_ : str or None
         Of the dataframe, as narwhals calls it; None for arrays.
     """
 
@@ -86,7 +86,7 @@ class TableReader:
         self.levels_: dict[int, np.ndarray] = {}
         self.template_: list[ColumnSample] = []
         self.names_: list[Any] = []
-        self.library_ = None if frame is None else str(frame.implementation.value)
+        self.backend_ = None if frame is None else str(frame.implementation.value)
         return self
 
     @property
@@ -95,7 +95,7 @@ class TableReader:
 
     @property
     def is_array(self) -> bool:
-        return self.library_ is None
+        return self.backend_ is None
 
     def check_dtypes(self, X: Any, *, is_fit: bool = True) -> None:
         """Refuse columns of a dataframe that are neither numbers nor categorical."""
@@ -235,13 +235,13 @@ class TableReader:
     def _is_plain(self) -> bool:
         """Whether all columns are floats that a frame can be made of at once."""
         names = {sample.dtype["name"] for sample in self.template_}
-        return names == {PLAIN_NAMES.get(str(self.library_))}
+        return names == {PLAIN_NAMES.get(str(self.backend_))}
 
     def write_numbers(self, matrix: np.ndarray, original: Any) -> Any:
         """Return a number per cell in the container of the fit."""
         if self.is_array:
             return matrix
-        return framed(matrix, self.columns_, str(self.library_), original)
+        return framed(matrix, self.columns_, str(self.backend_), original)
 
     def fill(self, X: Any, matrix: np.ndarray) -> Any:
         """Return `X` with its missing cells, and nothing else, taken from `matrix`."""
