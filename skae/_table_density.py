@@ -18,6 +18,7 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 QUADRATURE = NODES, WEIGHTS / WEIGHTS.sum()
 HALVINGS = 20  # of a deviation, to find a median
 TINY = np.finfo(float).tiny
+HOLE_ROWS = 1_000  # of the fit, that samples take their holes from
 MOST_ROWS = 1_024  # at a time
 MOST_NUMBERS = 4_000_000  # of these rows, at all points, in memory
 
@@ -79,19 +80,51 @@ class TableDensity:
         return self.table.averaged(means, like)
 
     def _medians(self, known: Conditional) -> np.ndarray:
-        """Return the median of each number, which is within a deviation of its mean."""
-        mean, variance = known.moments()
-        deviation, parts = np.sqrt(variance), list(known.parts())
-        low, high = mean - deviation, mean + deviation
-        for _ in range(HALVINGS):
-            middle, below = (low + high) / 2, np.zeros(mean.shape)
-            for part in parts:
-                spread = np.sqrt(part.variance) + TINY
-                chances = ndtr((middle - part.mean) / spread)
-                below += part.chance[:, None] * chances
-            low = np.where(below < 0.5, middle, low)
-            high = np.where(below < 0.5, high, middle)
-        return self.table.with_numbers(high, self.table.likeliest(mean))
+        """Return the median of each number."""
+        like = self.table.likeliest(known.moments()[0])
+        return self.table.with_numbers(_medians(known, slice(None)), like)
+
+    def cells(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log-density of each cell given the others, and what these let expect.
+
+        By the chain rule the density of a cell is that of the row over that of the row
+        without it. Numbers are in the units of the matrix.
+        """
+
+        def of_chunk(some: np.ndarray) -> np.ndarray:
+            encoded = self.table.encode(some)
+            X, seen = encoded.matrix, encoded.cells_seen
+            whole = self.density.given(X, seen).log_density
+            result = np.stack([self.table.log_chances(some), some], axis=1)
+            for feature, columns in self.table.spans:
+                others = seen.copy()
+                others[:, columns] = False
+                known = self.density.given(X, others)
+                result[:, 0, feature] += whole - known.log_density
+                result[:, 1, feature] = self._expected(known, feature, columns)
+            result[:, 0][np.isnan(some)] = np.nan
+            return result
+
+        self.table.match_margins(self.density.sample, self.margins_seed)
+        densities, expected = self._by_chunks(of_chunk, rows).swapaxes(0, 1)
+        return densities, expected
+
+    def _expected(self, known: Conditional, feature: int, columns: slice) -> np.ndarray:
+        """Return the median of a number, or the likeliest level, of each row."""
+        matrix, _ = known.moments()
+        rows = self.table.likeliest(matrix)
+        if not self.table.has_levels_in(feature):
+            matrix[:, columns] = _medians(known, columns)
+            rows = self.table.with_numbers(matrix, rows)
+        return rows[:, feature]
+
+    def remember_holes(self, encoded: Encoded) -> None:
+        """Let the table keep some rows, completed, with their patterns of holes."""
+        if encoded.seen is not None:
+            some = encoded.take(slice(HOLE_ROWS))
+            generator = np.random.default_rng(self.margins_seed)
+            (whole,) = self._given(some).draws(1, generator)
+            self.table.remember_holes(some, whole)
 
     def completions(self, rows: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
         """Draw the missing cells of rows, of shape (n_draws, n_rows, n_features)."""
@@ -136,3 +169,20 @@ class TableDensity:
         n_columns = max(sum(self.table.encoder.widths), 1)
         n_rows = MOST_NUMBERS // (self.n_points * n_columns)
         return by_chunks(function, rows, min(max(n_rows, 1), MOST_ROWS))
+
+
+def _medians(known: Conditional, columns: slice) -> np.ndarray:
+    """Return the medians of cells, which are within a deviation of their means."""
+    parts = [
+        (part.chance[:, None], part.mean[:, columns], part.variance[:, columns])
+        for part in known.parts()
+    ]
+    chances, means, variances = map(np.stack, zip(*parts, strict=True))
+    deviations = np.sqrt(variances) + TINY
+    mean, variance = (moment[:, columns] for moment in known.moments())
+    low, high = mean - np.sqrt(variance), mean + np.sqrt(variance)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        below = (chances * ndtr((middle - means) / deviations)).sum(axis=0) < 0.5
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return high

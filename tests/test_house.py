@@ -18,6 +18,7 @@ ROOT = Path(skae.__file__).parent
 WINGS = ("table", "network", "training", "model")
 ESTIMATORS = (
     "skae._base",
+    "skae._fitted",
     "skae._autoencoder",
     "skae._vae",
     "skae._imputer",

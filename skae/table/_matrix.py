@@ -244,9 +244,14 @@ class TableEncoder:
         kinds = [KINDS[self.kinds[feature]] for feature in self.numeric_]
         slopes[:, [kind.domain == "unit interval" for kind in kinds]] = 0.0
         total = slopes.sum(axis=1)
+        return total + self.log_chances(X).sum(axis=1)
+
+    def log_chances(self, X: np.ndarray) -> np.ndarray:
+        """Log of the chance of each cell's level among those of its indicator."""
+        chances = np.zeros(X.shape)
         for feature, level in self.levels_.items():
-            total += level.log_chance(X[:, feature], level.share)
-        return total
+            chances[:, feature] = level.log_chance(X[:, feature], level.share)
+        return chances
 
     def unseen_errors(self, X: np.ndarray) -> np.ndarray:
         """Squared errors of cells whose level has no place in the matrix, else zero."""

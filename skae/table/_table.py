@@ -147,6 +147,22 @@ class Table:
         """Log-density in the table's units less that of the matrix, in nats."""
         return self.encoder.log_jacobian(rows)
 
+    def log_chances(self, rows: np.ndarray) -> np.ndarray:
+        """Log of what the matrix does not tell of the chance of each cell's level."""
+        return self.encoder.log_chances(rows)
+
+    @property
+    def spans(self) -> list[tuple[int, slice]]:
+        """Columns of the table that the matrix has, and which are theirs in it."""
+        ends = np.cumsum(self.encoder.widths).tolist()
+        pairs = zip(
+            self.encoder.order_.tolist(), self.encoder.widths, ends, strict=True
+        )
+        return [(feature, slice(end - width, end)) for feature, width, end in pairs]
+
+    def has_levels_in(self, feature: int) -> bool:
+        return feature in self.encoder.levels_
+
     # ------------------------------------------------------------ from the matrix
 
     def decode(self, matrix: np.ndarray) -> np.ndarray:
