@@ -1,10 +1,9 @@
-"""Find odd rows in a table, and say which columns make each of them odd.
+"""Find odd rows in a table, and say which cells make each of them odd.
 
 The table holds 30 measurements of the cell nuclei of 569 breast tumours (Wolberg et
-al., 1995). A VAE says how likely each row is; the reconstruction errors of its cells
-say why a row is not, and the reconstruction what was expected there. The five oddest
-rows go to the screen and the picture to `odd_rows.png`, beside this file. It takes half
-a minute::
+al., 1995). A VAE says how likely each row is, and how likely each of its cells is given
+the others, with what these let expect. The five oddest rows go to the screen and the
+picture to `odd_rows.png`, beside this file. It takes half a minute::
 
     python examples/odd_rows.py
 """
@@ -14,7 +13,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
@@ -27,31 +25,31 @@ N_REASONS = 3
 PICTURE = Path(__file__).with_name("odd_rows.png")
 
 
-def reasons(errors: pd.Series, row: pd.Series, expected: pd.Series) -> str:
-    """Name the columns that add most to the error of a row, with what they have."""
-    largest = errors.sort_values(ascending=False).index[:N_REASONS]
+def reasons(cells: pd.Series, row: pd.Series, expected: pd.Series) -> str:
+    """Name the least likely cells of a row, with what they have."""
     return ", ".join(
-        f"{name} {row[name]:.3g} (expected {expected[name]:.3g})" for name in largest
+        f"{name} {row[name]:.3g} (expected {expected[name]:.3g}, {nats:.0f} nats)"
+        for name, nats in cells.nsmallest(N_REASONS).items()
     )
 
 
-def plot(scores: pd.Series, errors: pd.DataFrame) -> None:
-    """Draw the scores of all rows, and the errors of the oddest cell by cell."""
+def plot(scores: pd.Series, cells: pd.DataFrame) -> None:
+    """Draw the scores of all rows, and those of the oddest cell by cell."""
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(11, 5), width_ratios=[1, 2], layout="constrained"
     )
     left.hist(scores.clip(lower=scores.quantile(0.005)), bins=40, color="0.6")
-    left.axvline(scores[errors.index].max(), color="C3", label="the oddest")
+    left.axvline(scores[cells.index].max(), color="C3", label="the oddest")
     left.set(
         xlabel="log-likelihood (nats)", ylabel="rows", title="held-out benign rows"
     )
     left.legend(loc="upper left")
-    columns = errors.max().sort_values(ascending=False).index[:12]
-    image = right.imshow(np.sqrt(errors[columns]), cmap="Reds", aspect="auto")
+    columns = cells.min().nsmallest(12).index
+    image = right.imshow(cells[columns].clip(upper=0), cmap="Reds_r", aspect="auto")
     right.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
-    right.set_yticks(range(len(errors)), [f"row {row}" for row in errors.index])
-    right.set_title("the oddest rows: distance of each cell from its reconstruction")
-    figure.colorbar(image, label="standard deviations of the column")
+    right.set_yticks(range(len(cells)), [f"row {row}" for row in cells.index])
+    right.set_title("the oddest rows: how likely each cell is, given the others")
+    figure.colorbar(image, label="log-density (nats)")
     figure.savefig(PICTURE, dpi=110)
 
 
@@ -68,13 +66,12 @@ def main() -> None:
 
     benign_scores = scores[held_out.index]
     odd = held_out.loc[benign_scores.nsmallest(N_ODD).index]
-    errors = vae.reconstruction_error(odd)
-    expected = vae.inverse_transform(vae.transform(odd)).set_index(odd.index)
+    cells, expected = vae.score_cells(odd, return_expected=True)
     print(f"The oddest benign rows ({benign_scores.median():.0f} nats is usual):")
     for row in odd.index:
-        why = reasons(errors.loc[row], odd.loc[row], expected.loc[row])
+        why = reasons(cells.loc[row], odd.loc[row], expected.loc[row])
         print(f"row {row:3d} {scores[row]:8.0f} nats: {why}")
-    plot(benign_scores, errors)
+    plot(benign_scores, cells)
     print(f"\nthe picture is in {PICTURE}")
 
 
