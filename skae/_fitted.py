@@ -194,10 +194,9 @@ class FittedAutoencoder(
     ) -> Any:
         """Fill the missing cells of a table by what its seen cells tell of them.
 
-        What comes in is the mean of the density of rows given the seen cells, as
-        `sample(given=...)` draws from it: a missing number becomes its mean, which
-        minimises the squared error, with the decimals of its column, and a missing
-        level the most likely one. Codes are weighted by importance [1]_.
+        What comes in is the middle of what would be drawn given the seen cells, as
+        `sample(given=...)` draws it, with the decimals of its column; a missing level
+        becomes the likeliest one. Codes are weighted by importance [1]_.
 
         Parameters
         ----------

@@ -105,9 +105,9 @@ class VAETransformer(BaseAutoencoder):
     density : {"stacked", "networks"}, default="stacked"
         What `score_samples`, `score`, `impute` and `sample` answer from: the networks
         stacked with probabilistic PCA and Gaussian mixtures, the likeliest density of
-        the table; or the networks alone. To search over `n_components`, `beta` or
-        widths, take "networks": beside a mixture that has most of the density, the
-        networks that are searched over hardly change the score.
+        the table; or the networks, with the one per cent of probabilistic PCA that they
+        are trained beside. To search over `n_components`, `beta` or widths, take
+        "networks": a mixture that has most of the density hardly lets them be seen.
     n_particles : int, default=3
         Draws of the code per row and step. More than one makes the bound the
         importance-weighted one [6]_, which is tighter; three gain 0.1 to 0.3 nats on
