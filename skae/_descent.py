@@ -88,7 +88,8 @@ def descend(
     cells = model.anchored_cells(encoded)
     cells = cells.map(lambda a: to_tensor(a, device, torch.float32))
     rows, judges = split.rows(cells, encoded.weight)
-    crew = Crew.of(model, encoded, split, seeds["weights"])
+    fold = split.fold if isinstance(split, Folds) else None
+    crew = Crew.of(model, encoded, fold, seeds["weights"])
     generator = make_generator(seeds["training"], device)
     objective = objective_of(crew.module, rows, generator)
     seed_dropout(crew.module, objective.generator)

@@ -208,11 +208,11 @@ class VAETransformer(BaseAutoencoder):
     the seen cells, `impute` the mean of the others given these, `sample` draws from it,
     given cells or none. With the likelihood "gaussian" and a linear path it is a stack
     [8]_ of the networks, of probabilistic PCA with independent levels (one per cent, so
-    that no row falls more than 4.6 nats below the start), and of mixtures whose parts
-    have Gaussian numbers and their own chances of levels, fitted to up to 5,000 rows.
-    Rows that judge decide the shares; mixtures join if the gain is larger than its
-    standard error. `transform`, `posterior`, `elbo` and `log_evidence` are the
-    networks' alone.
+    that no row falls more than 4.6 nats below the start, and with heavy tails, so that
+    one wild row does not decide a mean), and of mixtures whose parts have Gaussian
+    numbers and their own chances of levels, fitted to up to 5,000 rows. Rows that judge
+    decide the shares; mixtures join if these gain more than a nat in all. `transform`,
+    `posterior`, `elbo` and `log_evidence` are the networks' alone.
 
     The predicted noise of a cell is at least 0.01 standard deviations of its column,
     and at least the standard error of rounding where its values repeat (their distance
@@ -515,6 +515,7 @@ class VAETransformer(BaseAutoencoder):
             encoded.take(split.judging),
             seed,
             alone=self.density == "networks",
+            trained=self.n_iter_ > 0,
             can_judge=self.n_iter_ > 0 and split.is_held_out,
         )
         self.density_shares_ = {"vae": 0.0, "ppca": 0.0, "mixture": 0.0}

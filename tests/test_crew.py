@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from skae import AutoencoderTransformer
 from skae.model._crew import Crew
 from skae.network._cells import Cells
-from skae.training._folds import Folds, Split
+from skae.training._folds import Folds
 
 X = curved_table(60)
 START = AutoencoderTransformer(2, max_iter=0, random_state=0, device="cpu").fit(X)
@@ -19,7 +19,7 @@ ENCODED = START._table.encode(X)
 
 def test_each_fold_starts_at_the_components_of_the_rows_that_it_trains_on():
     folds = Folds.among(len(X), 0)
-    crew = Crew.of(START._model, ENCODED, folds, seed=0)
+    crew = Crew.of(START._model, ENCODED, folds.fold, seed=0)
     rows = torch.from_numpy(ENCODED.matrix).float()
     found = crew.module.decoded(crew.module.latent(Cells(rows))).detach().numpy()
     for fold, reconstructed in enumerate(found[:-1]):
@@ -32,13 +32,13 @@ def test_each_fold_starts_at_the_components_of_the_rows_that_it_trains_on():
 
 
 def test_the_folds_share_their_first_hidden_weights():
-    crew = Crew.of(START._model, ENCODED, Folds.among(len(X), 0), seed=0)
+    crew = Crew.of(START._model, ENCODED, Folds.among(len(X), 0).fold, seed=0)
     first = crew.module.encoder.network[0].weight
     assert torch.equal(first[:-1], first[:1].expand_as(first[:-1]))
 
 
 def test_the_final_member_is_the_last():
-    crew = Crew.of(START._model, ENCODED, Folds.among(len(X), 0), seed=0)
+    crew = Crew.of(START._model, ENCODED, Folds.among(len(X), 0).fold, seed=0)
     with torch.no_grad():
         for number, parameter in enumerate(crew.module.parameters()):
             parameter[-1] += number
@@ -48,5 +48,5 @@ def test_the_final_member_is_the_last():
 
 
 def test_without_folds_there_is_one_module():
-    crew = Crew.of(START._model, ENCODED, Split.of(len(X), 0, 0.1, 0), seed=0)
+    crew = Crew.of(START._model, ENCODED, None, seed=0)
     assert crew.module is crew.final is crew.final_member()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +34,9 @@ class Crew:
     final: Autoencoder
 
     @classmethod
-    def of(cls, model: Model, encoded: Encoded, folds: Any, seed: int) -> Crew:
+    def of(
+        cls, model: Model, encoded: Encoded, fold: np.ndarray | None, seed: int
+    ) -> Crew:
         """Make the modules of a model at its start.
 
         Each fold starts from a linear model that has not seen its judges. Tables
@@ -45,13 +46,12 @@ class Crew:
         ----------
         model : Model
         encoded : Encoded
-        folds : object
-            With an attribute `fold`, of shape (n_rows,), if there are folds.
+        fold : ndarray of int of shape (n_rows,) or None
+            Which member a row judges, -1 for none; None where there is one network.
         seed : int
             Of the first weights, which all members share.
         """
         final = model.new_module().to(model.device, torch.float32)
-        fold = getattr(folds, "fold", None)
         if fold is None:
             return cls(final, network_weights(final), final)
         members = [

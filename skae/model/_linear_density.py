@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.utils import gen_batches
@@ -46,6 +46,15 @@ class LinearDensity:
             X[:, n_numbers:], seen[:, n_numbers:], self.chances[None]
         )[:, 0]
         return LinearConditional(self, X, seen, log_density)
+
+    def scaled(self, factor: float) -> LinearDensity:
+        """Return the density with deviations so many times as large."""
+        numbers = ProbabilisticPCA(
+            self.numbers.mean,
+            factor * self.numbers.loadings,
+            factor**2 * self.numbers.noise_variance,
+        )
+        return replace(self, numbers=numbers)
 
     def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
         """Draw rows of shape (n_rows, n_columns)."""

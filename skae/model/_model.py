@@ -202,10 +202,6 @@ class Model:
         """Squared error of each seen cell, of shape (n_rows, n_features)."""
         return self.answer(encoded, _squared_errors)
 
-    def reconstruction(self, encoded: Encoded) -> np.ndarray:
-        """Compute what rows are reconstructed as, scaled."""
-        return self.answer(encoded, _reconstruction)
-
     def answer(
         self, encoded: Encoded, function: Callable[[Any, Cells], Tensor]
     ) -> np.ndarray:
@@ -280,10 +276,6 @@ def _moments(module: Any, cells: Cells) -> Tensor:
 
 def _squared_errors(module: Any, cells: Cells) -> Tensor:
     return module.squared_errors(cells)
-
-
-def _reconstruction(module: Any, cells: Cells) -> Tensor:
-    return module.decoded(module.latent(cells))
 
 
 def _divergences(module: Any, cells: Cells) -> Tensor:

@@ -11,11 +11,13 @@ from ._choice import choose_mixture
 from ._em import MOST_ROWS
 from ._evidence import NetworkDensity
 from ._level_columns import level_columns
+from ._linear_density import LinearDensity
 from ._model import Model
 from ._stack import Stack
 
 STACKING_ROWS = 1_000  # held-out rows that weigh the densities
 STACKING_POINTS = 50
+TAIL_SCALES, TAILS = (4, 16, 64, 256, 1024), 0.1  # of the safeguard, and their share of it
 LEAST_JUDGES = 10  # rows that can tell a mixture of several parts from a lucky one
 
 
@@ -26,12 +28,14 @@ def density_of_networks(
     seed: int,
     *,
     alone: bool,
+    trained: bool,
     can_judge: bool,
 ) -> Stack:
     """Stack the density of networks with probabilistic PCA and with mixtures.
 
-    Probabilistic PCA is a safeguard: no row falls far below it. Mixtures join if
-    held-out rows are likelier with them.
+    Probabilistic PCA is a safeguard: no row falls far below it. Its tails are heavy,
+    as a trained network says little of rows far from its own. Mixtures join if held-out
+    rows are likelier with them.
 
     Parameters
     ----------
@@ -41,6 +45,8 @@ def density_of_networks(
     seed : int
     alone : bool
         Whether mixtures are not to join.
+    trained : bool
+        Or the networks are at their start, which is probabilistic PCA.
     can_judge : bool
         Whether the rows that judge are held out of anything.
     """
@@ -48,9 +54,11 @@ def density_of_networks(
     start = model.start_density
     if start is None:
         return Stack({"vae": networks}, {"vae": 1.0})
-    least = {"vae": 0.0, "ppca": DEFENCE}
-    shares = {"vae": 1 - DEFENCE, "ppca": DEFENCE}
-    density = Stack({"vae": networks, "ppca": start}, shares)
+    safeguard = with_heavy_tails(start) if trained else start
+    defence = DEFENCE / (1 - TAILS)
+    least = {"vae": 0.0, "ppca": defence}
+    shares = {"vae": 1 - defence, "ppca": defence}
+    density = Stack({"vae": networks, "ppca": safeguard}, shares)
     judging = judging.take(slice(STACKING_ROWS))
     if alone or not can_judge or len(judging) < LEAST_JUDGES:
         return density
@@ -63,11 +71,22 @@ def density_of_networks(
     )
     if choice is None:
         return density
-    parts = (networks.at(STACKING_POINTS), start, choice.judged)
+    parts = (networks.at(STACKING_POINTS), safeguard, choice.judged)
     each = [part.given(X, seen).log_density for part in parts]
     return density.joined_by(
         "mixture", choice.final, np.column_stack(each), weight, least
     )
+
+
+def with_heavy_tails(density: LinearDensity) -> Stack:
+    """Return a mixture of a density with the same at larger scales.
+
+    As of Student's distribution, the logarithm of the tails falls with the logarithm of
+    the distance, in place of its square.
+    """
+    share = TAILS / len(TAIL_SCALES)
+    parts = {f"{scale}": density.scaled(scale) for scale in (1, *TAIL_SCALES)}
+    return Stack(parts, dict.fromkeys(parts, share) | {"1": 1 - TAILS})
 
 
 def _arrays(encoded: Encoded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
