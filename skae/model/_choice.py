@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from ._conditional import Density
 from ._em import (
     LEAST_ROWS,
     MOST_PATTERNS,
@@ -25,6 +26,7 @@ from ._stack import stack
 
 SIZES = (1, 2, 3, 5, 8, 12, 20)  # parts of the mixtures to choose from
 MOST_STACKED = 3  # mixtures in one
+SAFEGUARD = 0.01  # share of what stands beside them
 MOST_WORK = 1e8  # multiplications in a step of EM: a second or two a fit
 PATTERN_WORK = 30_000  # multiplications that one part of one pattern costs beside
 
@@ -49,6 +51,7 @@ def choose_mixture(
     scales: np.ndarray,
     floor: np.ndarray,
     seed: int,
+    safeguard: Density | None = None,
 ) -> Choice | None:
     """Fit mixtures and stack those under which other rows are likeliest.
 
@@ -66,6 +69,9 @@ def choose_mixture(
     floor : ndarray of shape (n_numbers,)
         Smallest standard deviation of a number within a part.
     seed : int
+    safeguard : Density or None
+        What will stand beside the mixtures, with a small share: a wild row that judges
+        is then told by that, and does not choose among mixtures that it is wild to.
 
     Returns
     -------
@@ -79,7 +85,11 @@ def choose_mixture(
     units = np.r_[scales, np.ones(levels.width)]
     judges = WeightedRows.distinct(judged_X, judged_seen, judged_weight)
     rows = WeightedRows.distinct(X / units, seen, weight).thinned(seed)
-    trials = _tried(partial(fitted, rows), judges, _families(rows, levels))
+    least = np.full(len(judges), -np.inf)
+    if safeguard is not None:
+        known = safeguard.given(judges.X, judges.seen)
+        least = np.log(SAFEGUARD) + known.log_density
+    trials = _tried(partial(fitted, rows), judges, least, _families(rows, levels))
     if not trials:
         return None
     scores = np.column_stack([trial.scores for trial in trials])
@@ -125,15 +135,20 @@ class _Trial:
 def _tried(
     fitted: Callable[[_How], Mixture],
     judges: WeightedRows,
+    least: np.ndarray,
     families: Iterable[list[_How]],
 ) -> list[_Trial]:
-    """Return the mixtures under which the judges are likeliest, the best first."""
+    """Return the mixtures under which the judges are likeliest, the best first.
+
+    `least` is the log-density that each judge has without any.
+    """
     trials = []
     for hows in families:
         best, best_size = -np.inf, 0
         for how in hows:
             mixture = fitted(how)
             scores = mixture.given(judges.X, judges.seen).log_density
+            scores = np.logaddexp(scores, least)
             score = float(np.average(scores, weights=judges.weight))
             trials.append(_Trial(how, mixture, scores, score))
             if score > best:

@@ -17,7 +17,10 @@ from ._stack import Stack
 
 STACKING_ROWS = 1_000  # held-out rows that weigh the densities
 STACKING_POINTS = 50
-TAIL_SCALES, TAILS = (4, 16, 64, 256, 1024), 0.1  # of the safeguard, and their share of it
+TAIL_SCALES, TAILS = (
+    (4, 16, 64, 256, 1024),
+    0.1,
+)  # of the safeguard, and their share of it
 LEAST_JUDGES = 10  # rows that can tell a mixture of several parts from a lucky one
 
 
@@ -67,7 +70,7 @@ def density_of_networks(
     scales, floor = _noise_scales(model)
     levels = level_columns(model.design.blocks)
     choice = choose_mixture(
-        *_arrays(training), X, seen, weight, levels, scales, floor, seed
+        *_arrays(training), X, seen, weight, levels, scales, floor, seed, safeguard
     )
     if choice is None:
         return density
