@@ -10,16 +10,18 @@ from numpy.testing import assert_allclose
 from skae.model import _em
 from skae.model._choice import choose_mixture
 from skae.model._em import frequencies_of
+from skae.model._linear_density import linear_density
+from skae.model._network_stack import with_heavy_tails
 
 
-def chosen(X, seen, levels, n_rows, weight=None, floor=0.0, seed=0):
+def chosen(X, seen, levels, n_rows, weight=None, floor=0.0, seed=0, safeguard=None):
     weight = np.ones(len(X)) if weight is None else weight
     one, other = slice(n_rows), slice(n_rows, None)
-    scales = X[:, : X.shape[1] - levels.width].std(axis=0)
+    scales = X[one, : X.shape[1] - levels.width].std(axis=0)
     return choose_mixture(
         *(X[one], seen[one], weight[one]),
         *(X[other], seen[other], weight[other]),
-        *(levels, scales, floor * scales, seed),
+        *(levels, scales, floor * scales, seed, safeguard),
     )
 
 
@@ -47,6 +49,21 @@ def test_levels_that_tell_nothing_of_numbers_cost_nothing():
     alone += levels.log_chances(test[:, 2:], whole(test[:, 2:]), chances[None])[:, 0]
     found = choice.final.given(test, whole(test)).log_density
     assert found.mean() > alone.mean() - 0.1
+
+
+def test_a_wild_judge_does_not_choose_beside_a_safeguard():
+    X, _, _ = clusters(500)
+    X, test = X[:400, :2], X[400:, :2]
+    wild = np.r_[X, [[0.0, 300.0]]]
+    safeguard = with_heavy_tails(
+        linear_density(np.zeros(2), np.ones((2, 1)), 1.0, np.empty(0), NO_LEVELS)
+    )
+    found = [
+        chosen(rows, whole(rows), NO_LEVELS, 300, safeguard=safeguard).judged
+        for rows in (X, wild)
+    ]
+    usual, beside_wild = (m.given(test, whole(test)).log_density.mean() for m in found)
+    assert beside_wild > usual - 0.05
 
 
 def test_levels_alone_can_be_chosen():
@@ -89,7 +106,7 @@ def test_a_floor_holds_in_every_part_of_the_choice():
     choice = chosen(X, seen, levels, 150, floor=0.4)
     for density in (choice.judged, choice.final):
         deviations = np.sqrt(density.covariances.diagonal(axis1=1, axis2=2))
-        assert (deviations >= 0.4 * X[:, :2].std(axis=0) * (1 - 1e-9)).all()
+        assert (deviations >= 0.4 * X[:150, :2].std(axis=0) * (1 - 1e-9)).all()
 
 
 def test_tables_too_small_or_too_wide_get_no_mixture():

@@ -17,10 +17,8 @@ from ._stack import Stack
 
 STACKING_ROWS = 1_000  # held-out rows that weigh the densities
 STACKING_POINTS = 50
-TAIL_SCALES, TAILS = (
-    (4, 16, 64, 256, 1024),
-    0.1,
-)  # of the safeguard, and their share of it
+TAIL_SCALES = (4, 16, 64, 256, 1024)  # of the safeguard
+TAILS = 0.1  # share of them in it
 LEAST_JUDGES = 10  # rows that can tell a mixture of several parts from a lucky one
 
 
