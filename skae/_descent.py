@@ -105,17 +105,7 @@ def descend(
     )
     with threads_that_pay(training.products_per_step):
         history = training.run()
-    if history.diverged:
-        warnings.warn(DIVERGED, ConvergenceWarning, stacklevel=5)
-    if history.is_short:
-        message = SHORT.format(len(history.loss_curve))
-        warnings.warn(message, ConvergenceWarning, stacklevel=5)
-    if history.interrupted:
-        message = INTERRUPTED.format(len(history.loss_curve))
-        warnings.warn(message, ConvergenceWarning, stacklevel=5)
-    if 0 < (n_epochs := len(history.loss_curve)) <= objective.warm_up_epochs:
-        message = UNFINISHED.format(n_epochs, objective.warm_up_epochs)
-        warnings.warn(message, ConvergenceWarning, stacklevel=5)
+    _warn(history, objective.warm_up_epochs)
     final = crew.final_member()
     importances, explained = final.carried(*rows.spread(SUMMARY_ROWS))
     best = model
@@ -124,6 +114,21 @@ def descend(
     carried = importances[best.order]
     carried = explained * carried / (carried.sum() or 1.0)
     return Descent(best, history, carried)
+
+
+def _warn(history: History, warm_up_epochs: int) -> None:
+    """Tell the user of an end that is not a good one."""
+    n_epochs = len(history.loss_curve)
+    in_warm_up = 0 < n_epochs <= warm_up_epochs
+    reasons = {
+        DIVERGED: history.diverged,
+        SHORT.format(n_epochs): history.is_short,
+        INTERRUPTED.format(n_epochs): history.interrupted,
+        UNFINISHED.format(n_epochs, warm_up_epochs): in_warm_up,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            warnings.warn(reason, ConvergenceWarning, stacklevel=6)
 
 
 def _pace(split: Split, usual: Pace) -> Pace:

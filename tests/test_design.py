@@ -142,7 +142,7 @@ class FunctionalSigmoid(nn.Module):
 
 
 def zeros(n_inputs, n_outputs):
-    layer = nn.Linear(n_inputs, n_outputs)
+    layer = linear(n_inputs, n_outputs, generator())
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
