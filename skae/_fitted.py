@@ -18,9 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 from ._schema import Encoded
 from ._state import VERSION, loaded, saved
 from ._statistics import by_chunks
-from ._table_density import TableDensity
+from ._table_density import STRATEGIES, TableDensity
 from ._torch import derive_seeds
-from ._validation import FLOATS, check_count, read_rows
+from ._validation import FLOATS, check_choice, check_count, read_rows
 from .model._conditional import Density
 from .model._model import Model
 from .network._autoencoders import Autoencoder
@@ -228,6 +228,7 @@ class FittedAutoencoder(
            Wiley.
         """
         check_is_fitted(self)
+        check_choice("strategy", strategy, STRATEGIES)
         told = self._told(n_importance_samples)
         seed = derive_seeds(random_state, "impute")["impute"]
         rows = self._read(X)

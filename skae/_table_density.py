@@ -16,6 +16,7 @@ from .table._table import Table
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 QUADRATURE = NODES, WEIGHTS / WEIGHTS.sum()
+STRATEGIES = ("mean", "median")  # what a missing number becomes
 HALVINGS = 20  # of a deviation, to find a median
 TINY = np.finfo(float).tiny
 HOLE_ROWS = 1_000  # of the fit, that samples take their holes from
@@ -57,7 +58,7 @@ class TableDensity:
         Numbers as the mean or the median of what would be drawn, levels as likeliest.
         """
         self.table.match_margins(self.density.sample, self.margins_seed)
-        of_numbers = {"mean": self._means, "median": self._medians}[strategy]
+        of_numbers = self._means if strategy == "mean" else self._medians
 
         def of_chunk(some: np.ndarray) -> np.ndarray:
             return of_numbers(self._given(self.table.encode(some)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
@@ -66,6 +66,8 @@ def read_rows(
         X = _without_na(X)
         with _explained(X, is_fit=reset):
             return validate_data(estimator, X, reset=reset, **checks)
+    if (frame := as_frame(X)) is not None and not frame.columns:
+        raise ValueError("got a dataframe with 0 feature(s), but expected at least 1.")
     validate_data(estimator, X, reset=reset, skip_check_array=True)
     frames.check_dtypes(X, is_fit=reset)
     if reset:
@@ -125,6 +127,14 @@ def read_weight(sample_weight: Any, rows: np.ndarray) -> np.ndarray | None:
             "least 2."
         )
     return weight
+
+
+def check_choice(name: str, choice: Any, choices: Collection[str]) -> None:
+    """Refuse what is not one of some words."""
+    if choice not in choices:
+        raise ValueError(
+            f"got {name}={choice!r}, but expected one of {sorted(choices)}."
+        )
 
 
 def check_count(name: str, count: Any) -> None:

@@ -428,6 +428,7 @@ def test_a_torch_device_is_taken_too(estimator):
         (X[:1], "1 sample"),
         (X[0], "2D array"),
         (X[:, :0], "0 feature"),
+        (pd.DataFrame(X)[[]], "0 feature"),
         (sparse.csr_array(X), "[Ss]parse"),
         (pd.DataFrame({"a": [1, np.inf], "k": ["x", "y"]}), r"'a' with infinite"),
         (pd.DataFrame({"born": pd.to_datetime(["2020", "2021"])}), r"\['born'\].*days"),
@@ -458,6 +459,13 @@ def test_codes_of_the_wrong_width_are_refused(estimator):
 def test_a_sample_needs_a_positive_number_of_rows(estimator, n_samples):
     with pytest.raises(ValueError, match=re.escape(f"n_samples={n_samples!r}")):
         estimator.fit(X).sample(n_samples)
+
+
+@pytest.mark.parametrize("strategy", ["mode", None])
+def test_cells_are_imputed_by_a_strategy_that_there_is(estimator, strategy):
+    expected = f"strategy={strategy!r}, but expected one of ['mean', 'median']"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        estimator.fit(X).impute(X, strategy=strategy)
 
 
 @pytest.mark.parametrize(
