@@ -218,12 +218,13 @@ class _Sums:
 
 
 def _normalised(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the chance of each part, and the logarithm of what they add up to."""
+    """Turn log-densities, in place, into chances; return these and their logsumexp."""
     highest = parts.max(axis=1, keepdims=True)
-    chances = np.exp(parts - highest)
-    total = chances.sum(axis=1, keepdims=True)
-    chances /= total
-    return chances, (highest + np.log(total))[:, 0]
+    parts -= highest
+    np.exp(parts, out=parts)
+    total = parts.sum(axis=1, keepdims=True)
+    parts /= total
+    return parts, (highest + np.log(total))[:, 0]
 
 
 def _add_numbers(
