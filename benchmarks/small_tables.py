@@ -3,22 +3,23 @@
 Subsamples of 60 to 400 rows (by the logarithm, at random) of the tables of a folder;
 R² on up to 1,000 of the other rows, columns standardised by the subsample, a quarter of
 the columns (at most 16) as code. With `--copies` a third of the rows is given twice.
-The peers are PCA and the loop of torch's tutorials, with batches of 64 and of 256::
+The peers are PCA and the loop of torch's tutorials, with batches of 64 and of 256
+rows::
 
     python benchmarks/small_tables.py --data FOLDER [--subsamples 200] [--copies]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from _common import (
+    Model,
     Split,
     TextTable,
     centre_and_scale,
     read_tables,
+    run,
     table_arguments,
     train_textbook,
 )
@@ -42,7 +43,7 @@ def subsample(X: np.ndarray, seed: int, *, copies: bool) -> Split:
     return Split(*parts, code_width(X.shape[1]), seed)
 
 
-def textbook(batch_size: int) -> Callable[[Split], float]:
+def textbook(batch_size: int) -> Model:
     """Make a model of the loop of torch's tutorials."""
 
     def model(split: Split) -> float:
@@ -60,11 +61,11 @@ def textbook(batch_size: int) -> Callable[[Split], float]:
     return model
 
 
-MODELS = {
+MODELS: dict[str, Model] = {
     "PCA": pca,
-    "textbook, batches of 64": textbook(64),
-    "textbook, batches of 256": textbook(256),
-    "AutoencoderTransformer": skae,
+    "textbook, 64 rows": textbook(64),
+    "textbook, 256 rows": textbook(256),
+    "skae": skae,
 }
 
 
@@ -79,15 +80,16 @@ def main() -> None:
         subsample(tables[chosen.integers(len(tables))], seed, copies=arguments.copies)
         for seed in range(arguments.seed, arguments.seed + arguments.subsamples)
     ]
-    scores = np.array([[model(split) for model in MODELS.values()] for split in splits])
+    scores, seconds = np.moveaxis([run(MODELS, split) for split in splits], 2, 0)
     linear, ours = scores[:, 0], scores[:, -1]
     columns = (("R²", ".4f"), ("not below PCA", ".3f"), ("worst gap", ".4f"))
-    table = TextTable("model", *columns, ("ahead of ours", ".3f"))
-    for name, of_model in zip(MODELS, scores.T, strict=True):
-        gap = of_model - linear
+    table = TextTable("model", *columns, ("ahead of skae", ".3f"), ("s", ".1f"))
+    for i, name in enumerate(MODELS):
+        gap = scores[:, i] - linear
         share = np.mean(gap >= -TOLERANCE)
-        ahead = np.mean(of_model > ours + AHEAD)
-        table.row(name, of_model.mean(), share, gap.min(), ahead)
+        ahead = np.mean(scores[:, i] > ours + AHEAD)
+        seconds_all = seconds[:, i].sum()
+        table.row(name, scores[:, i].mean(), share, gap.min(), ahead, seconds_all)
 
 
 if __name__ == "__main__":

@@ -105,9 +105,9 @@ class AutoencoderTransformer(BaseAutoencoder):
         Rows per gradient step; "auto" is 128.
     max_iter : int or "auto", default="auto"
         Largest number of epochs. "auto" makes 1,500 gradient steps (1,000 up to 1,500
-        rows), since an epoch of a small table is a step or two. Where these pass less
-        than fifty times over a long table, it goes on while rows held out are
-        reconstructed better and better, up to fifty times. 0 keeps the start.
+        rows, 600 up to 400), since an epoch of a small table is a step or two. Where
+        these pass less than fifty times over a long table, it goes on while rows held
+        out are reconstructed better and better, up to fifty times. 0 keeps the start.
     tol : float, default=0.0
         Decrease of the validation loss from which on it counts as an improvement.
     n_iter_no_change : int or "auto", default="auto"
@@ -121,7 +121,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         `fit` gets `X_val`. "auto" is 0.1 on tables of more than 1,500 rows. On smaller
         ones, of which a tenth could not judge, a network trains without a fifth of the
         rows, which judges it, and beside it one on all rows for as long as the first
-        says, if at all; up to 400 rows each fifth judges a network. None trains on all
+        says, if at all; up to 400 rows each third judges a network. None trains on all
         rows and judges by them: nothing then guards against overfitting.
     encoder, decoder : callable or None, default=None
         A picklable ``(n_inputs, n_outputs) -> torch.nn.Module`` that makes the network

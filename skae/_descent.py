@@ -30,9 +30,22 @@ BRISK = Pace(
     fall_share=0.5,
     patience_steps=300,
 )
-OF_FEW = replace(BRISK, n_steps=1000, patience_steps=200, least_gain=LEAST_GAIN)
+OF_FEW = replace(
+    BRISK,
+    n_steps=1000,
+    patience_steps=200,
+    fall_patience_steps=100,
+    least_gain=LEAST_GAIN,
+)
 # Very few rows need small steps, and do not profit from many.
-OF_VERY_FEW = replace(OF_FEW, batch_rows=64, check_steps=25, patience_steps=150)
+OF_VERY_FEW = replace(
+    OF_FEW,
+    batch_rows=64,
+    n_steps=600,
+    check_steps=25,
+    patience_steps=150,
+    fall_patience_steps=50,
+)
 DIVERGED = (
     "The training loss became infinite or NaN and did not recover. The best weights "
     "seen before are kept. Lower learning_rate, or look for extreme values in the "

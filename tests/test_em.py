@@ -111,6 +111,20 @@ def test_steps_of_em_never_make_the_rows_less_likely(kind, share, monkeypatch):
     assert found[-1] > found[0] + 1
 
 
+@pytest.mark.parametrize("kind", ["full", "diag"])
+@pytest.mark.parametrize("centre", [0.0, 1e4])
+def test_products_of_numbers_tell_what_rows_pattern_by_pattern_do(
+    kind, centre, monkeypatch
+):
+    X, seen, levels = clusters(200)
+    X[:, :2] += centre
+    weight = np.random.default_rng(0).uniform(0.5, 2, 200)
+    found = fitted(X, seen, levels, weight, kind=kind)
+    monkeypatch.setattr(_em, "LARGEST_STACK", 0)
+    expected = fitted(X, seen, levels, weight, kind=kind)
+    assert_allclose(parameters(found), parameters(expected), rtol=1e-8, atol=1e-8)
+
+
 @given(seed=SEEDS, share=st.sampled_from([0.0, 0.2]))
 @settings(max_examples=15, deadline=None)
 def test_integer_weights_are_repeated_rows(seed, share):

@@ -107,7 +107,7 @@ def test_weights_are_left_as_they_were():
 def test_folds_are_of_nearly_equal_size_and_hold_each_row_once(n_rows):
     folds = Folds.among(n_rows, 0)
     sizes = np.bincount(folds.fold)
-    assert len(sizes) == 5
+    assert len(sizes) == 3
     assert sizes.max() - sizes.min() <= 1
     assert sorted(folds.training) == sorted(folds.judging) == list(range(n_rows))
 
@@ -131,15 +131,15 @@ def test_a_network_gives_no_weight_to_the_rows_that_it_judges():
     folds = Folds.among(23, 1)
     weight = np.random.default_rng(0).uniform(0.5, 2, 23)
     rows, judges = folds.rows(torch.zeros(23, 2), weight)
-    assert rows.weight.shape == (6, 23)
-    assert rows.n_members == 6
-    assert_allclose(rows.weight.mean(dim=1), np.ones(6), rtol=1e-6)
-    for member in range(5):
+    assert rows.weight.shape == (4, 23)
+    assert rows.n_members == 4
+    assert_allclose(rows.weight.mean(dim=1), np.ones(4), rtol=1e-6)
+    for member in range(3):
         own = folds.fold == member
         assert (rows.weight[member][own] == 0).all()
         ratio = rows.weight[member][~own].numpy() / weight[~own]
         assert_allclose(ratio, ratio[0], rtol=1e-6)
-    assert (rows.weight[5] > 0).all()
+    assert (rows.weight[3] > 0).all()
     assert_array_equal(judges.member, folds.fold)
 
 
@@ -148,7 +148,7 @@ def test_a_row_is_judged_by_the_network_of_its_fold():
     _, judges = folds.rows(torch.arange(20.0)[:, None], None)
 
     def loss(cells):
-        return cells[:, 0] + 100 * torch.arange(6.0)[:, None]
+        return cells[:, 0] + 100 * torch.arange(4.0)[:, None]
 
     expected = judges.index + 100 * torch.from_numpy(folds.fold)[judges.index]
     assert_allclose(judges.evaluate(loss), expected)

@@ -349,9 +349,26 @@ def test_patience_is_counted_in_steps_where_it_is_automatic():
     assert n_epochs(Constant(), batch_size=11) == 200 + WIND_DOWN_STEPS // 2
 
 
+@pytest.mark.parametrize("n_iter_no_change", [100, 10_000])
+def test_a_fall_ends_where_nothing_improves_in_it(n_iter_no_change):
+    """Be it the one at the end of the budget, or that of training in vain."""
+    pace = Pace(fall_share=0.5, check_steps=25, fall_patience_steps=50)
+    found = n_epochs(Constant(), pace=pace, n_iter_no_change=n_iter_no_change)
+    assert found == min(n_iter_no_change, 500) + 50
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_a_fall_that_improves_runs_to_its_end(solver):
+    pace = Pace(fall_share=0.5, check_steps=25, fall_patience_steps=50)
+    options = {"solver": solver, "learning_rate": 1e-4}
+    assert n_epochs(Regression(), pace=pace, **options) == 1000
+
+
 def test_all_epochs_run_without_early_stopping():
     options = {"early_stopping": False, "n_iter_no_change": 1, "max_iter": 400}
     assert n_epochs(Constant(), **options) == 400
+    pace = Pace(fall_share=0.5, fall_patience_steps=50)
+    assert n_epochs(Constant(), pace=pace, **options) == 400
 
 
 def test_training_that_improves_is_not_stopped():

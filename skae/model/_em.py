@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import logsumexp
 from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -15,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from ._level_columns import TINY, LevelColumns
 from ._mixture import Mixture
-from ._patterns import Pattern, patterns_of, softmax
+from ._patterns import LARGEST_STACK, Pattern, patterns_of
 
 Kind = Literal["full", "diag"]
 MOST_ROWS = 5_000  # that a mixture is fitted to
@@ -76,6 +75,59 @@ class WeightedRows:
 
 
 @dataclass(frozen=True)
+class _Products:
+    """Rows without holes, as what Gaussian log-densities are linear in.
+
+    All parts then cost one product of matrices, and what rows add up to another.
+
+    Attributes
+    ----------
+    centre : ndarray of shape (n_numbers,)
+    columns : ndarray of shape (n_rows, 1 + n_numbers + n_pairs)
+        One, each number less its centre, and the product of each pair of these.
+    pairs : tuple of ndarray of shape (n_pairs,)
+        The two numbers of each.
+    """
+
+    centre: np.ndarray
+    columns: np.ndarray
+    pairs: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, X: np.ndarray, weight: np.ndarray) -> _Products:
+        centre = weight @ X / weight.sum()
+        numbers = X - centre
+        one, other = pairs = np.triu_indices(X.shape[1])
+        products = numbers[:, one] * numbers[:, other]
+        return cls(centre, np.c_[np.ones(len(X)), numbers, products], pairs)
+
+    def log_density(self, mixture: Mixture) -> np.ndarray:
+        """Log-density of the rows in each part, of shape (n_rows, n_parts)."""
+        means, every = mixture.means - self.centre, np.full(len(self.centre), True)
+        pattern = Pattern.of(means, mixture.covariances, every)
+        precisions = pattern.whitening.swapaxes(1, 2) @ pattern.whitening
+        at_centre = pattern.log_density(-means[:, None])[0]
+        slopes = (precisions @ means[:, :, None])[:, :, 0]
+        one, other = self.pairs
+        curvatures = -precisions[:, one, other] * np.where(one == other, 0.5, 1.0)
+        return np.asarray(self.columns @ np.c_[at_centre, slopes, curvatures].T)
+
+    def sums(
+        self, mixture: Mixture, shares: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Sum deviations from the means of each part, and their products."""
+        totals, n_numbers = shares.T @ self.columns, len(self.centre)
+        first, (one, other) = totals[:, 1 : 1 + n_numbers], self.pairs
+        second = np.empty_like(mixture.covariances)
+        second[:, one, other] = second[:, other, one] = totals[:, 1 + n_numbers :]
+        means, mass = mixture.means - self.centre, totals[:, :1]
+        cross = means[:, :, None] * first[:, None]
+        squares = mass[:, None] * means[:, :, None] * means[:, None]
+        second += squares - cross - cross.swapaxes(1, 2)
+        return first - mass * means, second
+
+
+@dataclass(frozen=True)
 class _Evidence:
     """Rows as the steps of EM need them again and again.
 
@@ -83,12 +135,15 @@ class _Evidence:
     ----------
     X : ndarray of shape (n_rows, n_numbers)
     groups : list of patterns of seen numbers, and the rows of each
+    products : _Products or None
+        None where there are holes, or more pairs of numbers than memory for them.
     chosen, present : ndarray of shape (n_rows, n_indicators)
     weight : ndarray of shape (n_rows,)
     """
 
     X: np.ndarray
     groups: list[tuple[np.ndarray, np.ndarray]]
+    products: _Products | None
     chosen: np.ndarray
     present: np.ndarray
     weight: np.ndarray
@@ -96,9 +151,12 @@ class _Evidence:
     @classmethod
     def of(cls, rows: WeightedRows, levels: LevelColumns) -> _Evidence:
         n_numbers = rows.X.shape[1] - levels.width
-        groups = list(patterns_of(rows.seen[:, :n_numbers]))
+        X, seen = rows.X[:, :n_numbers], rows.seen[:, :n_numbers]
+        products = None
+        if seen.all() and len(X) * n_numbers**2 <= 2 * LARGEST_STACK:
+            products = _Products.of(X, rows.weight)
         chosen = levels.chosen(rows.X[:, n_numbers:], rows.seen[:, n_numbers:])
-        return cls(rows.X[:, :n_numbers], groups, *chosen, rows.weight)
+        return cls(X, list(patterns_of(seen)), products, *chosen, rows.weight)
 
 
 @dataclass(frozen=True)
@@ -128,25 +186,45 @@ class _Sums:
         cls, mixture: Mixture, seen: _Evidence, memberships: np.ndarray | None = None
     ) -> _Sums:
         """Expect the numbers that are not seen, and the parts unless they are given."""
-        first, second = np.zeros_like(mixture.means), np.zeros_like(mixture.covariances)
         parts = np.log(mixture.weights) + mixture.levels.log_chances_of(
             seen.chosen, seen.present, mixture.chances
         )
-        shares = np.empty(parts.shape)
-        for pattern, rows in mixture._patterns(seen.groups):
-            deviations = pattern.deviations(seen.X[rows])
-            parts[rows] += pattern.log_density(deviations)
-            known = softmax(parts[rows]) if memberships is None else memberships[rows]
+        shares, log_density = np.empty(parts.shape), np.empty(len(parts))
+
+        def share_out(rows: np.ndarray | slice, of_numbers: np.ndarray) -> np.ndarray:
+            known, log_density[rows] = _normalised(parts[rows] + of_numbers)
+            known = known if memberships is None else memberships[rows]
             shares[rows] = seen.weight[rows, None] * known
-            _add_numbers(first, second, pattern, deviations, shares[rows].T)
+            return shares[rows]
+
+        if seen.products is not None:
+            share_out(slice(None), seen.products.log_density(mixture))
+            first, second = seen.products.sums(mixture, shares)
+        else:
+            first = np.zeros_like(mixture.means)
+            second = np.zeros_like(mixture.covariances)
+            for pattern, rows in mixture._patterns(seen.groups):
+                deviations = pattern.deviations(seen.X[rows])
+                of_rows = share_out(rows, pattern.log_density(deviations))
+                _add_numbers(first, second, pattern, deviations, of_rows.T)
         return cls(
             shares.sum(axis=0),
             first,
             second,
             shares.T @ seen.chosen,
             shares.T @ seen.present,
-            float(np.average(logsumexp(parts, axis=1), weights=seen.weight)),
+            float(np.average(log_density, weights=seen.weight)),
         )
+
+
+def _normalised(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turn log-densities, in place, into chances; return these and their logsumexp."""
+    highest = parts.max(axis=1, keepdims=True)
+    parts -= highest
+    np.exp(parts, out=parts)
+    total = parts.sum(axis=1, keepdims=True)
+    parts /= total
+    return parts, (highest + np.log(total))[:, 0]
 
 
 def _add_numbers(

@@ -61,16 +61,16 @@ class GivenCodes:
         `memberships` are of the rows, times their weights.
         """
         regressors = np.c_[np.ones(len(codes)), codes]
-        slopes, noises = [], []
+        slopes, squares = [], []
         for weight in memberships.T:
-            root = np.sqrt(weight)[:, None]
-            slope = np.linalg.lstsq(root * regressors, root * numbers)[0]
-            slopes.append(slope)
-            noises.append(root * (numbers - regressors @ slope))
+            weighted = weight[:, None] * regressors
+            normal = weighted.T @ regressors, weighted.T @ numbers
+            slopes.append(np.linalg.lstsq(*normal)[0])
+            squares.append(_squares(numbers - regressors @ slopes[-1], weight))
         totals = memberships.sum(axis=0)
-        usual = _correlations(np.concatenate(noises), totals.sum())
-        pairs = zip(noises, totals, strict=True)
-        factors = [_factor(noise, total, usual) for noise, total in pairs]
+        usual = _correlations(np.sum(squares, axis=0), totals.sum())
+        pairs = zip(squares, totals, strict=True)
+        factors = [_factor(square, total, usual) for square, total in pairs]
         return cls(mixture, np.stack(slopes), np.stack(factors))
 
     def joint(self, chances: np.ndarray, levels: LevelColumns) -> Mixture:
@@ -112,38 +112,45 @@ class GivenCodes:
         return self.factors[:, :, None] ** 2 * np.eye(self.factors.shape[1])
 
 
-def _correlations(noise: np.ndarray, total: float) -> np.ndarray | None:
+def _squares(noise: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Sum products of residuals over rows: of all pairs, of many columns each's own."""
+    if noise.shape[1] > WIDEST:
+        return np.asarray(weight @ noise**2)
+    return np.asarray((weight[:, None] * noise).T @ noise)
+
+
+def _correlations(squares: np.ndarray, total: float) -> np.ndarray | None:
     """Return the correlations of all residuals, smaller where there are few rows.
 
     None where there are more columns than could have any.
     """
-    n_features = noise.shape[1]
-    if n_features > WIDEST:
+    if squares.ndim == 1:
         return None
-    covariance = noise.T @ noise / max(total, 1.0)
+    covariance = squares / max(total, 1.0)
     deviations = np.sqrt(covariance.diagonal() + TINY)
-    known = total / (n_features + total)
+    known = total / (len(squares) + total)
     correlations = known * covariance / np.outer(deviations, deviations)
     np.fill_diagonal(correlations, 1.0)
     return correlations
 
 
 def _factor(
-    noise: np.ndarray, total: float, correlations: np.ndarray | None
+    squares: np.ndarray, total: float, correlations: np.ndarray | None
 ) -> np.ndarray:
     """Return what turns standard normal draws into draws like weighted rows of a part.
 
     Where the part has few rows for so many columns, its correlations are drawn towards
     those of all parts.
     """
-    total, n_features = max(total, 1.0), noise.shape[1]
-    variances = (noise**2).sum(axis=0) / total + TINY
-    deviations = np.sqrt(variances)
+    total = max(total, 1.0)
+    covariance = squares / total
     if correlations is None:
-        return deviations
+        return np.sqrt(covariance + TINY)
+    variances = covariance.diagonal() + TINY
+    deviations = np.sqrt(variances)
     usual = correlations * np.outer(deviations, deviations)
-    known = total / (n_features + total)
-    covariance = known * noise.T @ noise / total + (1 - known) * usual
+    known = total / (len(squares) + total)
+    covariance = known * covariance + (1 - known) * usual
     slack = TINY + 1e-9 * variances.max(initial=0.0)
     np.fill_diagonal(covariance, variances + slack)
     return linalg.cholesky(covariance, lower=True)

@@ -11,7 +11,8 @@ from ._rows import Cells, Rows
 
 MOST_JUDGES = 5000
 DEFAULT_FRACTION = 0.1  # of the rows, that judge
-N_FOLDS = 5
+N_FOLDS = 3  # that all judge, where there are very few rows
+ONE_OF = 5  # folds, that judges alone where there are more
 FEWEST_ROWS = 10
 VERY_FEW_ROWS = 400  # up to which every fold judges: beyond, one has rows enough
 FEW_ROWS = 1_500  # up to which rows that judge are missed by the network that is kept
@@ -88,9 +89,10 @@ class Folds(Split):
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(n_rows, generator=generator).numpy()
+        is_very_few = n_rows <= VERY_FEW_ROWS
         fold = np.empty(n_rows, dtype=int)
-        fold[order] = np.arange(n_rows) % N_FOLDS
-        if n_rows > VERY_FEW_ROWS:
+        fold[order] = np.arange(n_rows) % (N_FOLDS if is_very_few else ONE_OF)
+        if not is_very_few:
             fold[fold > 0] = -1
         return cls(order, order[fold[order] >= 0], True, fold)
 

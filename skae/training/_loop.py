@@ -87,6 +87,8 @@ class Pace:
     check_steps, patience_steps : int
         Gradient steps from one judgement to the next, and without an improvement until
         training winds down.
+    fall_patience_steps : float
+        The same while the learning rate falls, until training ends.
     least_gain : float
         Share of the start's loss below which a gain is none.
     """
@@ -98,6 +100,7 @@ class Pace:
     fall_share: float = 0.1
     check_steps: int = 50
     patience_steps: int = 400
+    fall_patience_steps: float = math.inf
     least_gain: float = 0.0
 
 
@@ -183,9 +186,10 @@ class Training:
                 ROWS_PER_JUDGE * len(validation) / (len(rows) * rows.n_members**2)
             ),
         )
-        self.patience = math.inf
+        self.patience = self.fall_patience = math.inf
         if settings.early_stopping:
             self.patience = _resolve(settings.n_iter_no_change, patient)
+            self.fall_patience = pace.fall_patience_steps / steps_per_epoch
         usual = LEARNING_RATES | {"adam": pace.learning_rate}
         self.learning_rate = _resolve(settings.learning_rate, usual[settings.solver])
         self.weights = Weights(objective.module, penalised)
@@ -269,15 +273,24 @@ class Training:
             return self.validation.evaluate(self.objective.validation_loss)
 
     def _is_tired(self) -> bool:
-        just_checked = self.epoch == self.checked_at
-        return just_checked and self.epoch - self.improved_at >= self.patience
+        """Tell whether the judges have seen nothing better for too long."""
+        if self.epoch != self.checked_at:
+            return False
+        if not self._falls():
+            return self.epoch - self.improved_at >= self.patience
+        since = max(self.improved_at, self.cycle.fall_epoch)
+        return self.epoch - since >= self.fall_patience
+
+    def _falls(self) -> bool:
+        return self.solver.has_rate and self.cycle.falls_in(self.epoch)
 
     def _winds_down(self) -> bool:
-        """Let the learning rate fall from the best weights; False if there is none."""
-        if self.solver.has_rate and not self.cycle.falls_in(self.epoch):
+        """Let the learning rate fall from the best weights; False if it cannot."""
+        can_fall = self.solver.has_rate and not self._falls()
+        if can_fall:
             self.weights.restart_from(self.best.snapshot)
             self.cycle.fall_from(self.epoch)
-        return self.solver.has_rate
+        return can_fall
 
     def _is_due(self) -> bool:
         """Tell whether to ask the judges."""
