@@ -11,19 +11,21 @@ LARGEST_STACK = 2_000_000  # numbers in a stack of rows or matrices, one per par
 Groups = Iterable[tuple[np.ndarray, np.ndarray]]  # patterns, and the rows of each
 
 
+def distinct_patterns(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct rows of seen cells, and which of them each row has."""
+    if (seen == seen[:1]).all():
+        return seen[:1], np.zeros(len(seen), dtype=int)
+    bits = np.packbits(seen, axis=1)
+    _, first, which = np.unique(bits, axis=0, return_index=True, return_inverse=True)
+    return seen[first], which.ravel()  # NumPy 2.0 gives it two axes
+
+
 def patterns_of(seen: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield each pattern of seen cells, and the rows that have it."""
-    if not len(seen):
-        return
-    if (seen == seen[:1]).all():
-        yield seen[0], np.arange(len(seen))
-        return
-    bits = np.packbits(seen, axis=1)
-    _, which = np.unique(bits, axis=0, return_inverse=True)
-    which = which.ravel()  # NumPy 2.0 gives it two axes
-    ends = np.bincount(which).cumsum()
-    for rows in np.split(np.argsort(which, kind="stable"), ends[:-1]):
-        yield seen[rows[0]], rows
+    patterns, which = distinct_patterns(seen)
+    ends = np.bincount(which, minlength=1).cumsum()
+    rows_of_each = np.split(np.argsort(which, kind="stable"), ends[:-1])
+    yield from zip(patterns, rows_of_each, strict=False)  # of no rows, no pattern
 
 
 @dataclass(frozen=True)
