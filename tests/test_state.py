@@ -127,7 +127,7 @@ def test_a_fitted_state_without_a_mark_is_of_the_first_version(cls):
 @CLASSES
 def test_another_format_is_refused_when_it_is_unpickled(cls, monkeypatch):
     monkeypatch.setattr("skae._state.FORMAT", FORMAT + 1)
-    monkeypatch.setattr("skae._base.VERSION", "7.8.9")
+    monkeypatch.setattr("skae._fitted.VERSION", "7.8.9")
     written = pickle.dumps(fitted(cls))
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"skae 7\.8\.9 saved in format"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LARGEST_STACK = 2_000_000  # numbers in a stack of rows or matrices, one per part
+SMALL = 8  # columns of a matrix that is inverted whole
 Groups = Iterable[tuple[np.ndarray, np.ndarray]]  # patterns, and the rows of each
 
 
@@ -61,7 +62,7 @@ class Pattern:
     ) -> Pattern:
         order, n_seen = np.argsort(~seen, kind="stable"), int(seen.sum())
         factors = np.linalg.cholesky(covariances[:, order[:, None], order])
-        whitening = np.linalg.inv(factors[:, :n_seen, :n_seen])
+        whitening = inverse_of_triangles(factors[:, :n_seen, :n_seen])
         slopes = factors[:, n_seen:, :n_seen] @ whitening
         left = factors[:, n_seen:, n_seen:]
         return cls(order[:n_seen], order[n_seen:], means, whitening, slopes, left)
@@ -100,6 +101,23 @@ class Pattern:
         deviations = X[:, self.seen] - self.means[part, self.seen]
         expected = self.means[part, self.unseen] + deviations @ self.slopes[part].T
         return np.asarray(expected + noise @ self.factors[part].T)
+
+
+def inverse_of_triangles(factors: np.ndarray) -> np.ndarray:
+    """Invert lower triangular matrices by halves, in a third of a general one's time.
+
+    NumPy has no stacks of triangular ones, and SciPy none of any.
+    """
+    size = factors.shape[1]
+    if size <= SMALL:
+        return np.linalg.inv(factors)
+    first, last = slice(size // 2), slice(size // 2, size)
+    inverse = np.zeros_like(factors)
+    inverse[:, first, first] = inverse_of_triangles(factors[:, first, first])
+    inverse[:, last, last] = inverse_of_triangles(factors[:, last, last])
+    between = factors[:, last, first] @ inverse[:, first, first]
+    inverse[:, last, first] = -inverse[:, last, last] @ between
+    return inverse
 
 
 def softmax(parts: np.ndarray) -> np.ndarray:

@@ -61,16 +61,16 @@ class GivenCodes:
         `memberships` are of the rows, times their weights.
         """
         regressors = np.c_[np.ones(len(codes)), codes]
-        slopes, noises = [], []
+        slopes, scatters = [], []
         for weight in memberships.T:
-            root = np.sqrt(weight)[:, None]
-            slope = np.linalg.lstsq(root * regressors, root * numbers)[0]
-            slopes.append(slope)
-            noises.append(root * (numbers - regressors @ slope))
+            root = np.sqrt(weight)
+            inverse = np.linalg.pinv(root[:, None] * regressors, ROUNDING * len(codes))
+            slopes.append((inverse * root) @ numbers)
+            scatters.append(_scatter(regressors, slopes[-1], numbers, weight))
         totals = memberships.sum(axis=0)
-        usual = _correlations(np.concatenate(noises), totals.sum())
-        pairs = zip(noises, totals, strict=True)
-        factors = [_factor(noise, total, usual) for noise, total in pairs]
+        usual = _correlations(np.sum(scatters, axis=0), totals.sum())
+        pairs = zip(scatters, totals, strict=True)
+        factors = [_factor(scatter, total, usual) for scatter, total in pairs]
         return cls(mixture, np.stack(slopes), np.stack(factors))
 
     def joint(self, chances: np.ndarray, levels: LevelColumns) -> Mixture:
@@ -112,38 +112,49 @@ class GivenCodes:
         return self.factors[:, :, None] ** 2 * np.eye(self.factors.shape[1])
 
 
-def _correlations(noise: np.ndarray, total: float) -> np.ndarray | None:
+def _scatter(
+    regressors: np.ndarray, slope: np.ndarray, numbers: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """Sum the weighted products of residuals; where columns are many, their squares."""
+    if numbers.shape[1] <= WIDEST:
+        noise = np.sqrt(weight)[:, None] * (numbers - regressors @ slope)
+        return np.asarray(noise.T @ noise)
+    squares = np.einsum("n,nj,nj->j", weight, numbers, numbers)
+    explained = (slope * ((weight[:, None] * regressors).T @ numbers)).sum(axis=0)
+    return np.maximum(squares - explained, 0.0)
+
+
+def _correlations(scatter: np.ndarray, total: float) -> np.ndarray | None:
     """Return the correlations of all residuals, smaller where there are few rows.
 
     None where there are more columns than could have any.
     """
-    n_features = noise.shape[1]
-    if n_features > WIDEST:
+    if scatter.ndim == 1:
         return None
-    covariance = noise.T @ noise / max(total, 1.0)
+    covariance = scatter / max(total, 1.0)
     deviations = np.sqrt(covariance.diagonal() + TINY)
-    known = total / (n_features + total)
+    known = total / (len(scatter) + total)
     correlations = known * covariance / np.outer(deviations, deviations)
     np.fill_diagonal(correlations, 1.0)
     return correlations
 
 
 def _factor(
-    noise: np.ndarray, total: float, correlations: np.ndarray | None
+    scatter: np.ndarray, total: float, correlations: np.ndarray | None
 ) -> np.ndarray:
     """Return what turns standard normal draws into draws like weighted rows of a part.
 
     Where the part has few rows for so many columns, its correlations are drawn towards
     those of all parts.
     """
-    total, n_features = max(total, 1.0), noise.shape[1]
-    variances = (noise**2).sum(axis=0) / total + TINY
-    deviations = np.sqrt(variances)
+    covariance = scatter / max(total, 1.0)
     if correlations is None:
-        return deviations
-    usual = correlations * np.outer(deviations, deviations)
-    known = total / (n_features + total)
-    covariance = known * noise.T @ noise / total + (1 - known) * usual
+        return np.sqrt(covariance + TINY)
+    variances = covariance.diagonal() + TINY
+    deviations = np.sqrt(variances)
+    known = max(total, 1.0) / (len(scatter) + max(total, 1.0))
+    covariance = known * covariance
+    covariance += (1 - known) * correlations * np.outer(deviations, deviations)
     slack = TINY + 1e-9 * variances.max(initial=0.0)
     np.fill_diagonal(covariance, variances + slack)
     return linalg.cholesky(covariance, lower=True)
@@ -168,6 +179,7 @@ def _positive(covariances: np.ndarray) -> np.ndarray:
 
 
 SLACKS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)  # of a variance
+ROUNDING = np.finfo(float).eps
 TINY = 1e-12  # variance in scaled units that keeps exact reconstructions a density
 
 
