@@ -419,13 +419,10 @@ def test_margins_are_looked_at_when_rows_are_first_drawn(make, monkeypatch):
     monkeypatch.setattr(
         "skae.table._table.Margins", lambda *of: looked.append(1) or Margins(*of)
     )
-    table = {"numbers": numbers, "frame": frame}.get(
-        name, lambda: with_holes(frame())
-    )()
-    est = AutoencoderTransformer(2, **START).fit(table)
-    est.transform(table)
+    est = AutoencoderTransformer(2, **START).fit(make())
+    est.transform(make())
     assert not looked
-    again = pickle.loads(pickle.dumps(est))
+    again = pickle.loads(pickle.dumps(est))  # noqa: S301
     drawn = est.sample(20, random_state=0)
     est.sample(5, random_state=1)
     assert len(looked) == 1

@@ -203,11 +203,11 @@ def _most_telling(
     n_columns = max(1, SCORED_CELLS // len(numbers))
     for start in range(0, len(margins), n_columns):
         part = slice(start, start + n_columns)
-        scores = np.full(numbers[:, part].shape, np.nan)
+        scores = np.full((len(numbers), len(margins[part])), np.nan)
         for j, margin in enumerate(margins[part]):
             if margin.n_seen:
                 scores[:, j] = margin.scores.scores(numbers[:, start + j])
-        explained = [np.full(scores.shape[1], TELLING)]
+        explained = [np.full(len(margins[part]), TELLING)]
         explained += [_explained(scores, codes, weight) for codes in levels.T]
         best = np.argmax(explained, axis=0).tolist()
         chosen += [column - 1 if column else None for column in best]
