@@ -13,6 +13,7 @@ import time
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,13 @@ import torch
 from _common import TextTable, split_rows, train_textbook
 from reconstruction import code_width, r_squared
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 
 from skae import AutoencoderTransformer, VAETransformer
+from skae.model._holes import principal_components_of_seen
+from skae.model._pca import principal_components
+from skae.network._likelihoods import Categorical
 
 Line = tuple[str, Callable[[], float], float]  # what, figure, bound
 
@@ -143,6 +148,67 @@ def silent_budgets() -> float:
     return float(not any("max_iter" in str(warning.message) for warning in caught))
 
 
+# ---------------------------------------------------------------------- wide tables
+
+
+def around_factors(n_rows: int, n_columns: int) -> np.ndarray:
+    """Draw rows around a plane of six dimensions."""
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(n_rows, 6)) @ rng.normal(size=(6, n_columns))
+    return plane + 0.5 * rng.normal(size=plane.shape)
+
+
+def wide_start() -> float:
+    """Seconds of the linear start of a wide table, over those of PCA."""
+    X = around_factors(1_010, 4_500)
+    ours = cpu_seconds(lambda: principal_components(X, 10))
+    return ours / cpu_seconds(lambda: PCA(10).fit(X))
+
+
+def wide_beside_steps() -> float:
+    """Seconds of a fit of a wide table that takes no step."""
+    X = around_factors(1_010, 4_500)
+    return cpu_seconds(lambda: autoencoder(max_iter=0).fit(X))
+
+
+def margins() -> float:
+    """Seconds of learning a wide table of numbers and levels, without its networks."""
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.normal(size=(120, 1_500)), rng.integers(0, 3, size=(120, 1_500))]
+    levels = list(range(1_500, 3_000))
+    fit = autoencoder(max_iter=0, categorical_features=levels).fit
+    return cpu_seconds(lambda: fit(X))
+
+
+def holes(share: float, width: int) -> float:
+    """Seconds of the linear start of 20,000 rows with holes."""
+    X = around_factors(20_000, 48)
+    seen = np.random.default_rng(1).random(X.shape) > share
+    return cpu_seconds(lambda: principal_components_of_seen(X, seen, width))
+
+
+def level_columns() -> float:
+    """Seconds of a step for four times as many columns of levels, over four."""
+    seconds = {}
+    for n_columns in (300, 1_200):
+        centre = torch.zeros(5 * n_columns)
+        likelihood = Categorical((5,) * n_columns, centre, centre + 1)
+        rows = torch.randn(256, 5 * n_columns)
+        output = torch.randn(256, 5 * n_columns, requires_grad=True)
+        loss = likelihood.per_cell
+        step = partial(
+            _steps, lambda o=output, x=rows, f=loss: f(o, x).sum().backward()
+        )
+        step()
+        seconds[n_columns] = cpu_seconds(step)
+    return seconds[1_200] / (4 * seconds[300])
+
+
+def _steps(step: Callable[[], Any]) -> None:
+    for _ in range(20):
+        step()
+
+
 LINES: list[Line] = [
     ("threads", threads, 1.3),
     ("beside steps, AE", lambda: share_beside_steps(AutoencoderTransformer), 0.15),
@@ -151,6 +217,12 @@ LINES: list[Line] = [
     ("time to quality", time_to_quality, 0.7),
     ("lost in a third", lost_in_a_third, 0.01),
     ("silent budgets", silent_budgets, 0.0),
+    ("wide start", wide_start, 2.0),
+    ("wide, beside steps", wide_beside_steps, 5.0),
+    ("margins", margins, 5.0),
+    ("holes, 10 %", lambda: holes(0.1, 8), 3.0),
+    ("holes, 30 %", lambda: holes(0.3, 24), 3.0),
+    ("level columns", level_columns, 2.0),
 ]
 
 

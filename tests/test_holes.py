@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import subspace_angles
 
-from skae.model._holes import _em_step, principal_components_of_seen
+from skae.model import _holes, _ppca
+from skae.model._holes import SeenRows, _em_step, principal_components_of_seen
 from skae.model._pca import principal_components
 from skae.model._ppca import ProbabilisticPCA
 
@@ -51,10 +53,11 @@ def test_without_holes_em_ends_at_principal_components(shape):
     expected = principal_components(X, 2)
     to_likeliest = (len(X) - 1) / len(X)
     found = principal_components_of_seen(X, seen, 2, weight)
+    rows = SeenRows.of(X, seen, weight, 3)
     for start in (found.probabilistic(), start_of_em(shape, 2)):
         ppca = start
         for _ in range(400):
-            ppca = _em_step(ppca, X, seen, weight, 0.0)
+            ppca = _em_step(ppca, rows, 0.0)
         likeliest = replace(
             expected,
             variances=to_likeliest * expected.variances,
@@ -86,8 +89,9 @@ def test_no_step_of_em_lowers_the_likelihood(
     seen[0] = True
     weight = HEAVY * weights(n_rows, seed)
     steps = [start_of_em(shape, min(n_components, n_columns - 1), seed)]
+    rows = SeenRows.of(X, seen, weight, n_columns)
     while len(steps) < 12 and steps[-1].noise_variance > 1e-6:
-        steps.append(_em_step(steps[-1], X, seen, weight, 0.0))
+        steps.append(_em_step(steps[-1], rows, 0.0))
     reached = [mean_log_density(ppca, X, seen, weight) for ppca in steps[:-1]]
     assert all(after > before - 1e-9 for before, after in pairwise(reached))
 
@@ -96,9 +100,11 @@ def test_a_step_of_em_takes_integer_weights_for_repeated_rows():
     shape = (40, N_COLUMNS)
     X, seen, start = table(shape), holes(shape), start_of_em(shape, 2)
     weight = np.random.default_rng(2).integers(0, 4, size=40)
-    weighted = _em_step(start, X, seen, weight.astype(float), 0.0)
+    rows = SeenRows.of(X, seen, weight.astype(float), 3)
+    weighted = _em_step(start, rows, 0.0)
     again, seen_again = (np.repeat(rows, weight, axis=0) for rows in (X, seen))
-    repeated = _em_step(start, again, seen_again, np.ones(len(again)), 0.0)
+    rows = SeenRows.of(again, seen_again, np.ones(len(again)), 3)
+    repeated = _em_step(start, rows, 0.0)
     assert_same(weighted, repeated, rtol=1e-9, atol=1e-11)
 
 
@@ -169,7 +175,6 @@ def test_chunks_of_rows_with_holes_change_nothing(monkeypatch):
     X, seen, weight = table(TALL), holes(TALL), weights(len(table(TALL)))
     whole = principal_components_of_seen(X, seen, 2, weight)
     monkeypatch.setattr("skae.model._ppca.LARGEST_STACK", 40)
-    monkeypatch.setattr("skae.model._holes.LARGEST_STACK", 40)
     chunked = principal_components_of_seen(X, seen, 2, weight)
     assert_same(chunked, whole, rtol=1e-8, atol=1e-10)
 
@@ -180,6 +185,45 @@ def test_long_tables_are_learned_from_rows_evenly_spaced(monkeypatch):
     found = principal_components_of_seen(X, seen, 2, weight)
     third = principal_components_of_seen(X[::3], seen[::3], 2, weight[::3])
     assert_same(found, third, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_components", [2, 5])
+def test_most_steps_of_em_see_few_rows_and_end_where_all_would(
+    n_components, monkeypatch
+):
+    X, _, _ = low_rank((6_000, 8), n_components)
+    seen = holes(X.shape)
+    few = principal_components_of_seen(X, seen, n_components)
+    monkeypatch.setattr(_holes, "FEW_ROWS", len(X))
+    every = principal_components_of_seen(X, seen, n_components)
+    assert angle(few.components, every.components.T) < 0.01
+    fits, weight = (few.probabilistic(), every.probabilistic()), np.ones(len(X))
+    reached, of_all = (mean_log_density(fit, X, seen, weight) for fit in fits)
+    assert reached > of_all - 0.01
+
+
+def test_wide_codes_of_seen_cells_are_learned_from_rows_that_the_work_allows(
+    monkeypatch,
+):
+    monkeypatch.setattr(_holes, "EM_WORK", 40 * 4 * (2 + N_COLUMNS))
+    monkeypatch.setattr(_holes, "FEW_ROWS", 10)
+    X, seen = table(TALL), holes(TALL)
+    found = principal_components_of_seen(X, seen, 2)
+    step = -(-len(X) // 40)
+    some = principal_components_of_seen(X[::step], seen[::step], 2)
+    assert_same(found, some, rtol=1e-12)
+
+
+def test_the_memory_of_em_is_that_of_some_rows():
+    shape = (4_000, 12)
+    X, seen = table(shape), holes(shape)
+    principal_components_of_seen(X[:100], seen[:100], 10)
+    tracemalloc.start()
+    principal_components_of_seen(X, seen, 10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    stack = 8 * _ppca.LARGEST_STACK
+    assert peak < 8 * stack + 10 * X.nbytes
 
 
 def test_a_column_that_is_all_missing_has_no_loadings():

@@ -7,7 +7,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from skae.table._margins import Margins
+from skae.table import _margins
+from skae.table._margins import Margins, _explained
 from skae.table._ranks import MOST_KNOTS
 
 N_ROWS, N_DRAWS = 2000, 5000
@@ -322,6 +323,42 @@ def test_of_two_columns_of_levels_the_more_telling_counts():
     for columns, expected in [((mixed_up, levels), 1), ((levels, mixed_up), 0)]:
         margins = Margins(numbers, np.hstack(columns), None)
         assert margins.of_numbers[0].column == expected
+
+
+def test_what_levels_explain_is_omega_squared():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 3, 90).astype(float)
+    scores = np.c_[codes + rng.normal(size=90), rng.normal(size=90)]
+    groups = [[column[codes == level] for level in range(3)] for column in scores.T]
+    expected = []
+    for of_levels, column in zip(groups, scores.T, strict=True):
+        statistic = stats.f_oneway(*of_levels).statistic
+        expected.append(2 * (statistic - 1) / (2 * (statistic - 1) + len(column)))
+    assert_allclose(_explained(scores, codes, None), expected)
+
+
+def test_what_levels_explain_is_of_the_cells_that_have_both():
+    rng = np.random.default_rng(0)
+    codes, weight = rng.integers(0, 3, 90).astype(float), rng.integers(1, 4, 90) * 1.0
+    scores = codes[:, None] + rng.normal(size=(90, 4))
+    scores[rng.random(scores.shape) < 0.2] = np.nan
+    scores[:, 3] = np.nan
+    codes[rng.random(90) < 0.2] = np.nan
+    found = _explained(scores, codes, weight)
+    for j, column in enumerate(scores.T[:3]):
+        rows = np.flatnonzero(~np.isnan(column) & ~np.isnan(codes))
+        rows = np.repeat(rows, weight[rows].astype(int))
+        assert_allclose(found[j], _explained(column[rows, None], codes[rows], None)[0])
+    assert found[3] == 0
+    assert_array_equal(_explained(scores, np.full(90, np.nan), weight), 0)
+
+
+def test_numbers_scored_at_once_are_numbers_scored_one_by_one(monkeypatch):
+    numbers, levels = numbers_and_levels()
+    together = Margins(numbers, levels, None).of_numbers
+    monkeypatch.setattr(_margins, "SCORED_CELLS", 1)
+    alone = Margins(numbers, levels, None).of_numbers
+    assert [m.column for m in alone] == [m.column for m in together] == [0, None]
 
 
 def test_levels_of_few_rows_have_the_margin_of_the_table():

@@ -378,3 +378,34 @@ def test_a_single_block_needs_no_mixture():
 )
 def test_what_is_kept_with_the_weights_are_units_and_what_is_learned(kind, names):
     assert set(KINDS[kind]().state_dict()) == names
+
+
+@pytest.mark.parametrize("widths", [(3, 3), (3, 5, 4), (3, 31, 3)], ids=str)
+def test_levels_of_any_widths_are_those_of_their_columns(widths):
+    levels = Levels(widths, torch.zeros(sum(widths)), torch.ones(sum(widths)))
+    values = 50 * torch.randn(2, 4, sum(widths), generator=generator(0))
+    columns = values.split(widths, dim=-1)
+    for of_levels, of_column in [
+        (levels.sum(values), lambda part: part.sum(dim=-1, keepdim=True)),
+        (levels.logsumexp(values), lambda part: part.logsumexp(dim=-1, keepdim=True)),
+        (levels.softmax(values), lambda part: part.softmax(dim=-1)),
+    ]:
+        expected = torch.cat([of_column(part) for part in columns], dim=-1)
+        torch.testing.assert_close(of_levels, expected)
+
+
+def test_slopes_and_curvatures_of_levels_are_those_of_their_columns():
+    widths = (3, 5, 4)
+    levels = Levels(widths, torch.zeros(12), torch.ones(12))
+    values = torch.randn(12, generator=generator(0)).double()
+
+    def by_columns(values):
+        return torch.stack([part.logsumexp(dim=-1) for part in values.split(widths)])
+
+    for derivative in (
+        torch.func.jacrev,
+        lambda f: torch.func.jacrev(torch.func.jacrev(f)),
+    ):
+        assert_close(
+            derivative(levels.logsumexp)(values), derivative(by_columns)(values)
+        )

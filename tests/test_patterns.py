@@ -10,7 +10,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from scipy.special import softmax as softmax_of_scipy
 
-from skae.model._patterns import Pattern, patterns_of, softmax
+from skae.model._patterns import (
+    Pattern,
+    distinct_patterns,
+    inverse_of_triangles,
+    patterns_of,
+    softmax,
+)
 
 SEEN = np.array([True, False, True, False])
 
@@ -38,6 +44,24 @@ def test_patterns_are_a_partition_of_the_rows(cells):
     assert len(found) == len(np.unique(cells, axis=0))
     for columns, rows in found:
         assert (cells[rows] == columns).all()
+
+
+@given(cells=CELLS)
+def test_each_row_has_one_of_the_distinct_patterns(cells):
+    patterns, which = distinct_patterns(cells)
+    assert_array_equal(patterns[which], cells)
+    assert len(patterns) == len(np.unique(cells, axis=0))
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 9, 16, 33])
+def test_triangles_are_inverted_by_halves(size):
+    factors = np.tril(np.random.default_rng(0).normal(size=(3, size, size)))
+    factors += 5 * np.eye(size)
+    inverse = inverse_of_triangles(factors)
+    assert_allclose(
+        inverse @ factors, np.broadcast_to(np.eye(size), factors.shape), atol=1e-12
+    )
+    assert_array_equal(inverse, np.tril(inverse))
 
 
 def test_no_rows_have_no_patterns():

@@ -231,3 +231,15 @@ def test_codes_of_seen_cells_keep_their_digits_without_noise(n_components):
     found = ppca.given(table(shape, seed=1), holes(shape))
     projected = (found.filled - ppca.mean) @ ppca.projection.T
     assert_allclose(projected, found.codes, atol=1e-6)
+
+
+def test_filled_rows_by_chunks_are_those_of_all(monkeypatch):
+    ppca, shape = ppca_of_five(), (30, N_COLUMNS)
+    X, seen = table(shape, seed=1).astype(np.float32), holes(shape)
+    known = ppca.given(X, seen)
+    monkeypatch.setattr("skae.model._ppca.LARGEST_STACK", 40)
+    filled, variances = ppca.filled(X, seen)
+    assert filled.dtype == np.float32
+    assert_array_equal(filled[seen], X[seen])
+    assert_allclose(filled, known.filled, rtol=1e-6)
+    assert_allclose(variances, known.variances, atol=1e-12)

@@ -7,7 +7,7 @@ import pytest
 from columns import table, weights, with_holes
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skae.table._summaries import mean_and_deviation
+from skae.table._summaries import QUARTILE_RANGE, SortedColumns, mean_and_deviation
 
 
 @pytest.mark.parametrize("chunk_rows", [7, 8192])
@@ -63,3 +63,49 @@ def test_zeros_have_no_deviation():
     mean, deviation = mean_and_deviation(np.zeros((5, 2)))
     assert_array_equal(mean, 0)
     assert_array_equal(deviation, 0)
+
+
+COUNTS = np.random.default_rng(1).integers(1, 4, size=60).astype(float)
+
+
+def some_columns(seed=0):
+    """Return columns with holes: of numbers, of counts, constant, and of no cell."""
+    rng = np.random.default_rng(seed)
+    X = np.c_[rng.normal(size=60), rng.poisson(2, size=60), np.ones(60), np.ones(60)]
+    X[rng.random(X.shape) < 0.2] = np.nan
+    X[:, 3] = np.nan
+    return X
+
+
+@pytest.mark.parametrize("weight", [None, COUNTS], ids=["unweighted", "counted"])
+def test_quartiles_of_all_columns_are_numpys(weight):
+    X = some_columns()
+    again = X if weight is None else np.repeat(X, weight.astype(int), axis=0)
+    quartiles = np.nanquantile(again[:, :3], [0.25, 0.75], axis=0)
+    found = SortedColumns.of(X, weight).quartile_deviations()
+    assert_allclose(found[:3], np.diff(quartiles, axis=0)[0] / QUARTILE_RANGE)
+    assert found[3] == 0
+
+
+@pytest.mark.parametrize("weight", [None, COUNTS], ids=["unweighted", "counted"])
+def test_the_resolution_is_the_mean_distance_of_values_that_recur(weight):
+    values = np.repeat([1.0, 2.0, 4.0, np.nan], 15)
+    rng = np.random.default_rng(0)
+    X = np.c_[values, rng.normal(size=60), np.ones(60)][rng.permutation(60)]
+    weight = np.ones(60) if weight is None else weight
+    found = SortedColumns.of(X, weight).resolutions()
+    seen = ~np.isnan(X[:, 0])
+    around = {1.0: 1.0, 2.0: 1.5, 4.0: 2.0}
+    logarithms = [np.log(around[value]) for value in X[seen, 0]]
+    expected = np.exp(np.average(logarithms, weights=weight[seen]))
+    assert_allclose(found, [expected, 0, 0])
+
+
+def test_sorted_columns_tell_the_same_alone_and_beside_others():
+    X = some_columns()
+    together = SortedColumns.of(X, COUNTS)
+    for j, column in enumerate(X.T):
+        alone = SortedColumns.of(column[:, None], COUNTS)
+        assert_array_equal(together.resolutions()[j], alone.resolutions()[0])
+        deviations = together.quartile_deviations()
+        assert_array_equal(deviations[j], alone.quartile_deviations()[0])

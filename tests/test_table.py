@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skae import AutoencoderTransformer, VAETransformer
 from skae._schema import KINDS
+from skae.table._margins import Margins
 
 START = {"max_iter": 0, "random_state": 0, "device": "cpu"}
 
@@ -410,3 +411,19 @@ def test_answers_have_the_names_of_the_table_or_made_up_ones():
 def test_a_table_knows_of_its_levels():
     assert fitted("frame")[0].has_levels
     assert not fitted("numbers")[0].has_levels
+
+
+@pytest.mark.parametrize("make", [numbers, frame, lambda: with_holes(frame())])
+def test_margins_are_looked_at_when_rows_are_first_drawn(make, monkeypatch):
+    looked = []
+    monkeypatch.setattr(
+        "skae.table._table.Margins", lambda *of: looked.append(1) or Margins(*of)
+    )
+    est = AutoencoderTransformer(2, **START).fit(make())
+    est.transform(make())
+    assert not looked
+    again = pickle.loads(pickle.dumps(est))  # noqa: S301
+    drawn = est.sample(20, random_state=0)
+    est.sample(5, random_state=1)
+    assert len(looked) == 1
+    assert_array_equal(again.sample(20, random_state=0), drawn)

@@ -126,11 +126,10 @@ class Model:
         if seen is None or columns is None:
             return Cells(values)
         ppca = self.linear.probabilistic()
-        known = ppca.given(values, columns)
+        filled, variances = ppca.filled(values, columns)
         log_variances = None
         if self.design.linear_path:
-            log_variances = np.log(known.variances / ppca.variances)
-        filled = known.filled.astype(values.dtype)
+            log_variances = np.log(variances / ppca.variances)
         return Cells(filled, seen.astype(values.dtype), log_variances)
 
     def anchored_cells(self, encoded: Encoded) -> Cells:

@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import linalg
 from sklearn.utils import gen_batches
-from sklearn.utils.extmath import svd_flip
+from sklearn.utils.extmath import randomized_svd, svd_flip
 
 from .._statistics import CHUNK_ROWS
 from ._ppca import ProbabilisticPCA
 
 SMALLEST_NOISE = 1e-12  # of the mean variance: keeps exact tables' density finite
-LARGEST_SVD = 1000  # columns (or rows) up to which a full SVD takes a second at most
+LARGEST_SVD = 200_000_000  # products up to which it takes a fraction of a second
+LARGEST_SPECTRUM = 500  # columns (or rows) up to which all eigenvalues do
+LARGEST_PRODUCTS = 1_500  # the same up to which a few exact eigenvalues do
+POWER_STEPS = 7  # that sharpen random directions, as in scikit-learn's PCA
 
 
 @dataclass(frozen=True)
@@ -112,16 +115,8 @@ def principal_components(
     mean = _weighted_sum(X, weight) / weight.sum()
     n_directions = min(n_samples, n_features)
     n_kept = min(n_components, n_directions)
-
-    if n_samples < 10 * n_features and n_directions <= LARGEST_SVD:
-        directions, variances = _by_svd(X, mean, weight / _degrees_of_freedom(weight))
-        total = variances.sum()
-        column_variances = (directions.T**2) @ variances
-    else:
-        covariance = covariance_of(X, mean, sample_weight)
-        directions, variances = leading_directions(covariance, n_kept)
-        column_variances = covariance.diagonal().copy()
-        total = column_variances.sum()
+    directions, variances, column_variances = _directions(X, mean, weight, n_kept)
+    total = column_variances.sum()
 
     components = np.zeros((n_components, n_features))
     components[:n_kept] = directions[:n_kept]
@@ -134,6 +129,47 @@ def principal_components(
     scales = np.sqrt(np.maximum(column_variances, 0.0))
     found = PrincipalComponents(mean, components, kept, float(noise), scales)
     return replace(found, reach=found.reach_in(X, sample_weight))
+
+
+def _directions(
+    X: np.ndarray, mean: np.ndarray, weight: np.ndarray, n_kept: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return directions, the variances along them and those of the columns.
+
+    They come from the rows where these are few, from products of rows or of columns,
+    whichever are fewer, where that is not, and from random directions [1]_ where both
+    are many.
+
+    References
+    ----------
+    .. [1] Halko, N., Martinsson, P.-G. and Tropp, J. A. (2011). Finding structure with
+       randomness. SIAM Review 53(2), 217-288.
+    """
+    n_samples, n_features = X.shape
+    n_directions, size = min(X.shape), X.size
+    is_long = n_samples >= 10 * n_features
+    is_large = n_directions > LARGEST_PRODUCTS and 10 * n_kept < n_directions
+    if is_long and not is_large:
+        covariance = covariance_of(X, mean, weight)
+        return *leading_directions(covariance, n_kept), covariance.diagonal().copy()
+    rows = (X - mean) * np.sqrt(weight / _degrees_of_freedom(weight))[:, None]
+    if size * n_directions <= LARGEST_SVD:
+        directions, variances = _by_svd(rows)
+        return directions, variances, (directions.T**2) @ variances
+    column_variances = np.einsum("nj,nj->j", rows, rows)
+    if is_large:
+        _, singular_values, directions = randomized_svd(
+            rows, n_kept, n_iter=POWER_STEPS, flip_sign=False, random_state=0
+        )
+        variances = singular_values**2
+    elif n_samples < n_features:
+        left, variances = leading_directions(rows @ rows.T, n_kept)
+        # They are orthonormal even where rounding is all that is left of a variance.
+        directions = linalg.qr((left[:n_kept] @ rows).T, mode="economic")[0].T
+    else:
+        directions, variances = leading_directions(rows.T @ rows, n_kept)
+    _, directions = svd_flip(None, directions, u_based_decision=False)
+    return directions, variances, column_variances
 
 
 def _degrees_of_freedom(weight: np.ndarray) -> float:
@@ -156,10 +192,7 @@ def _weighted_sum(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return total
 
 
-def _by_svd(
-    X: np.ndarray, mean: np.ndarray, weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    rows = (X - mean) * np.sqrt(weight)[:, None]
+def _by_svd(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     left, singular_values, right = linalg.svd(
         rows, full_matrices=False, check_finite=False, overwrite_a=True
     )
@@ -172,11 +205,11 @@ def covariance_of(
 ) -> np.ndarray:
     """Compute the unbiased covariance of weighted rows about their mean."""
     weight = np.ones(len(X)) if sample_weight is None else sample_weight
-    weight = weight / _degrees_of_freedom(weight)
+    roots = np.sqrt(weight / _degrees_of_freedom(weight))
     covariance = np.zeros((X.shape[1], X.shape[1]))
     for rows in gen_batches(len(X), CHUNK_ROWS):
-        centred = X[rows] - mean
-        covariance += (centred * weight[rows, None]).T @ centred
+        centred = (X[rows] - mean) * roots[rows, None]
+        covariance += centred.T @ centred  # in half the time of other products
     return covariance
 
 
@@ -188,7 +221,7 @@ def leading_directions(
     All eigenvalues come back for small matrices, only the leading ones for large.
     """
     size = len(covariance)
-    wanted = [0, size - 1] if size <= LARGEST_SVD else [size - n_kept, size - 1]
+    wanted = [0, size - 1] if size <= LARGEST_SPECTRUM else [size - n_kept, size - 1]
     variances, vectors = linalg.eigh(
         covariance, subset_by_index=wanted, check_finite=False, overwrite_a=False
     )

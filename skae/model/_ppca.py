@@ -9,8 +9,9 @@ import numpy as np
 from sklearn.utils import gen_batches
 
 from .._statistics import CHUNK_ROWS
+from ._patterns import distinct_patterns
 
-LARGEST_STACK = 2_000_000  # numbers in a stack of matrices, one matrix per row
+LARGEST_STACK = 1_000_000  # numbers in a stack of rows or matrices, one per row
 
 
 @dataclass(frozen=True)
@@ -65,28 +66,44 @@ class ProbabilisticPCA:
             Cells that are not seen may hold any finite value.
         seen : ndarray of bool of shape (n_samples, n_features)
         """
-        parts = [self._given(X[rows], seen[rows]) for rows in self._chunks(len(X))]
+        parts = [known for _, known in self._by_chunks(X, seen)]
         fields = zip(*(vars(part).values() for part in parts), strict=True)
         return Conditional(*map(np.concatenate, fields))
+
+    def filled(self, X: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows, in their dtype, with conditional means in their holes.
+
+        Beside them the posterior variance of each component, as of what is given.
+        """
+        filled, variances = X.copy(), np.empty((len(X), self.loadings.shape[1]))
+        for rows, known in self._by_chunks(X, seen):
+            filled[rows], variances[rows] = known.filled, known.variances
+        return filled, variances
 
     def log_density(self, X: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Log-density of the seen cells of each row, in nats."""
         result = np.empty(len(X))
-        same = (seen == seen[:1]).all()
-        for rows in self._chunks(len(X), CHUNK_ROWS if same else None):
-            result[rows] = self._given(X[rows], seen[rows]).log_density
+        for rows, known in self._by_chunks(X, seen):
+            result[rows] = known.log_density
         return result
 
-    def _chunks(self, n_rows: int, chunk_rows: int | None = None) -> Iterator[slice]:
-        n_codes = self.loadings.shape[1]
-        return gen_batches(n_rows, chunk_rows or max(1, LARGEST_STACK // n_codes**2))
+    def _by_chunks(
+        self, X: np.ndarray, seen: np.ndarray
+    ) -> Iterator[tuple[slice, Conditional]]:
+        size = max(self.loadings.shape)
+        if (seen != seen[:1]).any():
+            size = max(size, self.loadings.shape[1] ** 2)
+        for rows in gen_batches(len(X), chunk_rows(size)):
+            patterns = distinct_patterns(seen[rows])
+            yield rows, self.given_patterns(X[rows], seen[rows], *patterns)
 
-    def _given(self, X: np.ndarray, seen: np.ndarray) -> Conditional:
-        """Condition on the seen cells, with one inverse for each pattern of holes."""
+    def given_patterns(
+        self, X: np.ndarray, seen: np.ndarray, patterns: np.ndarray, which: np.ndarray
+    ) -> Conditional:
+        """Condition on the seen cells, with one inverse for each pattern of them."""
         n_codes = self.loadings.shape[1]
-        patterns, which = seen[:1], np.zeros(1, dtype=int)
-        if (seen != patterns).any():
-            patterns, which = np.unique(seen, axis=0, return_inverse=True)
+        if len(patterns) == 1:
+            which = which[:1]
         outer = self.loadings[:, :, None] * self.loadings[:, None, :]
         precision = patterns.astype(float) @ outer.reshape(len(outer), n_codes**2)
         precision = precision.reshape(-1, n_codes, n_codes) / self.noise_variance
@@ -109,6 +126,11 @@ class ProbabilisticPCA:
             np.where(seen, X, expected),
             -0.5 * (exponent + log_determinant + constant),
         )
+
+
+def chunk_rows(size: int) -> int:
+    """Return how many rows go together that need so many numbers each."""
+    return max(1, min(LARGEST_STACK // size, CHUNK_ROWS))
 
 
 @dataclass(frozen=True)

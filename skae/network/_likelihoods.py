@@ -192,12 +192,11 @@ class Categorical(OfLevels):
     """Columns of several levels: softmax over the outputs of their indicators."""
 
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
-        padded = self.levels.padded(output)
         chosen = self.levels.sum(self.levels.raw(x) * output)
-        return chosen - padded.logsumexp(dim=-1)
+        return chosen - self.levels.logsumexp(output)
 
     def chances(self, output: Tensor) -> Tensor:
-        return self.levels.unpadded(self.levels.padded(output).softmax(dim=-1))
+        return self.levels.softmax(output)
 
     def mean(self, output: Tensor) -> Tensor:
         return self.levels.standardised(self.chances(output))

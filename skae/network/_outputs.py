@@ -15,7 +15,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .._schema import Block
 
@@ -108,7 +107,7 @@ class Standardised(Units, Output):
 class Levels(Units):
     """Indicators of categorical columns, which may have different numbers of levels."""
 
-    membership: Tensor
+    column: Tensor
     place: Tensor
     padding: Tensor
 
@@ -121,14 +120,38 @@ class Levels(Units):
         place = place + column * max(widths)
         padding = torch.full((math.prod(self.shape),), len(column))
         padding[place] = torch.arange(len(column))
-        membership = functional.one_hot(column).to(centre.dtype)
-        self.register_buffer("membership", membership, persistent=False)
+        self.register_buffer("column", column, persistent=False)
         self.register_buffer("place", place, persistent=False)
         self.register_buffer("padding", padding, persistent=False)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum over the indicators of each column."""
-        return values @ self.membership
+        """Sum over the indicators of each column, in time that grows with their number.
+
+        A product with a matrix of zeros and ones takes the square of it.
+        """
+        sums = values.new_zeros((*values.shape[:-1], self.shape[0]))
+        return sums.scatter_add(-1, self.column.expand_as(values), values)
+
+    def of_each(self, columns: Tensor) -> Tensor:
+        """Repeat the values of columns for each of their indicators."""
+        return columns.index_select(-1, self.column)
+
+    def exponentials(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return exponentials, the largest of each column one, and what they lack."""
+        largest = values.new_full((*values.shape[:-1], self.shape[0]), -torch.inf)
+        index = self.column.expand_as(values)
+        largest = largest.scatter_reduce(-1, index, values.detach(), "amax")
+        return (values - self.of_each(largest)).exp(), largest
+
+    def logsumexp(self, values: Tensor) -> Tensor:
+        """Log of the summed exponentials of each column."""
+        exponentials, largest = self.exponentials(values)
+        return self.sum(exponentials).log() + largest
+
+    def softmax(self, values: Tensor) -> Tensor:
+        """Chances of the levels, which add up to one in each column."""
+        exponentials, _ = self.exponentials(values)
+        return exponentials / self.of_each(self.sum(exponentials))
 
     def padded(self, values: Tensor) -> Tensor:
         """Lay the columns below each other, with -inf where one ends early."""

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 from scipy.stats import kstwobign
 
 from ._ranks import NormalScores
-from ._summaries import _resolution, copies
+from ._summaries import SortedColumns, copies
 
 SURE = 0.01  # chance of a distance that large between samples of one distribution
 LEVEL_ROWS = 20  # that tell how a number is spread within a level
 TELLING = 0.05  # of the variance of a number's ranks, that levels must explain
+SCORED_CELLS = 1_000_000  # at a time
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Margin:
     def of(cls, column: np.ndarray, weight: np.ndarray | None) -> Margin:
         n_seen = float(copies(weight, len(column)) @ ~np.isnan(column))
         scores = NormalScores(column, weight)
-        return cls(scores, _resolution(column, weight) > 0, n_seen)
+        (resolution,) = SortedColumns.of(column[:, None], weight).resolutions()
+        return cls(scores, resolution > 0, n_seen)
 
     def is_of(self, drawn: np.ndarray) -> bool:
         """Tell whether draws could pass for the column, by Kolmogorov and Smirnov."""
@@ -74,12 +77,13 @@ class MarginsOfNumber:
 
     @classmethod
     def of(
-        cls, number: np.ndarray, levels: np.ndarray, weight: np.ndarray | None
+        cls,
+        number: np.ndarray,
+        whole: Margin,
+        column: int | None,
+        levels: np.ndarray,
+        weight: np.ndarray | None,
     ) -> MarginsOfNumber:
-        whole = Margin.of(number, weight)
-        if whole.n_seen == 0:
-            return cls(whole, None, {})
-        column = _most_telling(whole.scores.scores(number), levels, weight)
         of_levels = {}
         for level, rows in _groups(levels, column):
             some = None if weight is None else weight[rows]
@@ -114,7 +118,12 @@ class Margins:
     def __init__(
         self, numbers: np.ndarray, levels: np.ndarray, weight: np.ndarray | None
     ) -> None:
-        self.of_numbers = [MarginsOfNumber.of(n, levels, weight) for n in numbers.T]
+        wholes = [Margin.of(number, weight) for number in numbers.T]
+        columns = _most_telling(numbers, wholes, levels, weight)
+        self.of_numbers = [
+            MarginsOfNumber.of(*number, levels, weight)
+            for number in zip(numbers.T, wholes, columns, strict=True)
+        ]
 
     def matching(
         self, scores: np.ndarray, drawn: np.ndarray, levels: np.ndarray
@@ -184,31 +193,49 @@ def _groups(levels: np.ndarray, column: int | None) -> Iterator[tuple[int, np.nd
 
 
 def _most_telling(
-    scores: np.ndarray, levels: np.ndarray, weight: np.ndarray | None
-) -> int | None:
-    """Choose the column of levels that explains most of a number, if any does."""
-    explained = [_explained(scores, codes, weight) for codes in levels.T]
-    if not explained or max(explained) < TELLING:
-        return None
-    return int(np.argmax(explained))
+    numbers: np.ndarray,
+    margins: list[Margin],
+    levels: np.ndarray,
+    weight: np.ndarray | None,
+) -> list[int | None]:
+    """Choose the column of levels that explains most of each number, if any does."""
+    chosen: list[int | None] = []
+    n_columns = max(1, SCORED_CELLS // len(numbers))
+    for start in range(0, len(margins), n_columns):
+        part = slice(start, start + n_columns)
+        scores = np.full((len(numbers), len(margins[part])), np.nan)
+        for j, margin in enumerate(margins[part]):
+            if margin.n_seen:
+                scores[:, j] = margin.scores.scores(numbers[:, start + j])
+        explained = [np.full(len(margins[part]), TELLING)]
+        explained += [_explained(scores, codes, weight) for codes in levels.T]
+        best = np.argmax(explained, axis=0).tolist()
+        chosen += [column - 1 if column else None for column in best]
+    return chosen
 
 
 def _explained(
     scores: np.ndarray, codes: np.ndarray, weight: np.ndarray | None
-) -> float:
-    """Share of the variance that levels explain, less what chance would (ω²)."""
-    seen = ~np.isnan(scores) & ~np.isnan(codes)
-    scores, mass = scores[seen], copies(weight, len(seen))[seen]
-    _, which = np.unique(codes[seen], return_inverse=True)
-    if not mass.sum():
-        return 0.0
-    total_mass = np.bincount(which, mass)
-    scores = scores - np.average(scores, weights=mass)
-    sums = np.bincount(which, mass * scores)
-    between = float((sums**2 / np.where(total_mass > 0, total_mass, 1)).sum())
-    total, n_levels = float(mass @ scores**2), int((total_mass > 0).sum())
-    free = mass.sum() - n_levels
-    if total <= between or free <= 0:
-        return float(total > 0 and free > 0)
-    noise = (total - between) / free
-    return (between - (n_levels - 1) * noise) / (total + noise)
+) -> np.ndarray:
+    """Share of each number's variance that levels explain, less what chance would (ω²).
+
+    `scores` are those of the numbers, side by side.
+    """
+    rows = np.flatnonzero(~np.isnan(codes))
+    found, which = np.unique(codes[rows], return_inverse=True)
+    places, shape = (which, np.arange(len(rows))), (len(found), len(rows))
+    has_level = sparse.csr_array((np.ones(len(rows)), places), shape=shape)
+    seen = ~np.isnan(scores[rows])
+    mass = copies(weight, len(scores))[rows][:, None] * seen
+    rows_mass = mass.sum(axis=0)
+    deviations = np.where(seen, scores[rows], 0.0)
+    deviations -= (mass * deviations).sum(axis=0) / np.maximum(rows_mass, 1)
+    level_mass, sums = has_level @ mass, has_level @ (mass * deviations)
+    between = (sums**2 / np.where(level_mass > 0, level_mass, 1)).sum(axis=0)
+    total, n_levels = (mass * deviations**2).sum(axis=0), (level_mass > 0).sum(axis=0)
+    free = rows_mass - n_levels
+    noise = (total - between) / np.maximum(free, 1)
+    explained = between - (n_levels - 1) * noise
+    explained /= np.where(total > 0, total + noise, 1)
+    exact = (total > 0) & (free > 0)
+    return np.where((total <= between) | (free <= 0), exact, explained)

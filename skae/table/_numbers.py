@@ -8,10 +8,9 @@ import numpy as np
 
 from ._scores import SmoothScores
 from ._summaries import (
+    SortedColumns,
     _decimals,
-    _quartile_deviation,
     _range,
-    _resolution,
     largest_share,
     mean_and_deviation,
 )
@@ -19,6 +18,7 @@ from ._summaries import (
 RARE = 0.99  # share of one value beyond which the others are rare
 FARTHEST = 20  # deviations that the range of a column of rare values has at most
 RESOLUTION_ROWS = 10_000
+SORTED_CELLS = 1_000_000  # at a time
 
 
 class ColumnScaler:
@@ -83,9 +83,13 @@ class ColumnScaler:
         step = -(-len(X) // RESOLUTION_ROWS)
         some = self.encode(X[::step])
         weight = None if sample_weight is None else sample_weight[::step]
-        self.resolution_ = np.array([_resolution(c, weight) for c in some.T])
-        deviations = [_quartile_deviation(column, weight) for column in some.T]
-        self.quartile_deviation_ = np.array(deviations)
+        self.resolution_, self.quartile_deviation_ = np.zeros((2, some.shape[1]))
+        n_columns = max(1, SORTED_CELLS // len(some))
+        for start in range(0, some.shape[1], n_columns):
+            part = slice(start, start + n_columns)
+            columns = SortedColumns.of(some[:, part], weight)
+            self.resolution_[part] = columns.resolutions()
+            self.quartile_deviation_[part] = columns.quartile_deviations()
         return self
 
     def _columns(self, scaling: str | None) -> list[int]:

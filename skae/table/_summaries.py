@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from sklearn.utils import gen_batches
 
@@ -25,16 +27,64 @@ def copies(weight: np.ndarray | None, n_rows: int) -> np.ndarray:
     return weight
 
 
-def _resolution(column: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """Geometric mean, over the rows, of the distance between neighbouring values."""
-    seen = ~np.isnan(column)
-    values, which = np.unique(column[seen], return_inverse=True)
-    counts = np.bincount(which, copies(weight, len(column))[seen], len(values))
-    if len(values) < 2 or len(values) > counts.sum() / 2:
-        return 0.0
-    gaps = np.diff(values)
-    around = (np.r_[gaps[0], gaps] + np.r_[gaps, gaps[-1]]) / 2
-    return float(np.exp(np.average(np.log(around), weights=counts)))
+@dataclass(frozen=True)
+class SortedColumns:
+    """Columns in ascending order, each by itself.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_rows, n_columns)
+        Missing cells are NaN, and last.
+    above : ndarray of shape (n_rows, n_columns)
+        How many seen cells have been met, copies counted.
+    """
+
+    values: np.ndarray
+    above: np.ndarray
+
+    @classmethod
+    def of(cls, X: np.ndarray, weight: np.ndarray | None) -> SortedColumns:
+        if weight is None:
+            values = np.sort(X, axis=0)
+            return cls(values, np.cumsum(~np.isnan(values), axis=0, dtype=float))
+        order = np.argsort(X, axis=0)
+        values = np.take_along_axis(X, order, axis=0)
+        counts = copies(weight, len(X))[order] * ~np.isnan(values)
+        return cls(values, np.cumsum(counts, axis=0))
+
+    def resolutions(self) -> np.ndarray:
+        """Geometric mean, over the rows, of the distances of neighbouring values.
+
+        Zero where hardly a value occurs twice.
+        """
+        begins = np.diff(self.values, axis=0, prepend=-np.inf) > 0
+        n_values, n_seen = begins.sum(axis=0), self.above[-1]
+        recur = (n_values >= 2) & (n_values <= n_seen / 2)
+        resolutions = np.zeros(len(recur))
+        for j in np.flatnonzero(recur):
+            first = np.flatnonzero(begins[:, j])
+            below = np.r_[0.0, self.above[first[1:] - 1, j], n_seen[j]]
+            gaps = np.diff(self.values[first, j])
+            around = (np.r_[gaps[0], gaps] + np.r_[gaps, gaps[-1]]) / 2
+            resolutions[j] = np.exp(np.average(np.log(around), weights=np.diff(below)))
+        return resolutions
+
+    def quartile_deviations(self) -> np.ndarray:
+        """Deviations of normal columns with the same quartiles."""
+        low, high = self._quantiles(0.25), self._quantiles(0.75)
+        return np.nan_to_num(high - low).astype(np.float64) / QUARTILE_RANGE
+
+    def _quantiles(self, share: float) -> np.ndarray:
+        """Return what lies so far up in each column, between two values linearly."""
+        place = share * np.maximum(self.above[-1] - 1, 0)
+        below = np.floor(place)
+        low, high = self._at(below), self._at(np.ceil(place))
+        return low + (place - below) * (high - low)
+
+    def _at(self, place: np.ndarray) -> np.ndarray:
+        """Return the values at places, of each column one, that count from zero."""
+        row = (self.above <= place).sum(axis=0).clip(max=len(self.values) - 1)
+        return np.take_along_axis(self.values, row[None], axis=0)[0]
 
 
 def largest_share(column: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -43,16 +93,6 @@ def largest_share(column: np.ndarray, weight: np.ndarray | None = None) -> float
     _, which = np.unique(column[seen], return_inverse=True)
     mass = np.bincount(which, None if weight is None else weight[seen])
     return float(mass.max() / mass.sum())
-
-
-def _quartile_deviation(column: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """Return the deviation of a normal column with the same quartiles."""
-    seen = ~np.isnan(column)
-    if not seen.any():
-        return 0.0
-    values = np.repeat(column[seen], copies(weight, len(column))[seen].astype(int))
-    low, high = np.quantile(values, [0.25, 0.75])
-    return float(high - low) / QUARTILE_RANGE
 
 
 def _decimals(X: np.ndarray) -> np.ndarray:

@@ -38,8 +38,6 @@ class Table:
         These to the matrix, and back.
     names : list
         Of the columns; their indices where they have none.
-    margins : Margins
-        Of the numbers.
     """
 
     def __init__(self, frames: TableReader) -> None:
@@ -56,8 +54,9 @@ class Table:
         scaling: str | None,
         beside_levels: str = "standard",
     ) -> Self:
-        """Learn scales, levels and margins from rows of numbers and level codes.
+        """Learn scales and levels from rows of numbers and level codes.
 
+        Some rows are kept, for the margins that are looked at once a model draws.
         `beside_levels` is what a `scaling` of "auto" stands for, for numbers of any
         sign where there are columns of levels too.
         """
@@ -67,7 +66,7 @@ class Table:
         self.encoder = TableEncoder(names, scalings).fit(rows, weight)
         step = -(-len(rows) // MARGIN_ROWS)
         some = None if weight is None else weight[::step]
-        self.margins = Margins(*self._numbers_and_levels(rows[::step]), some)
+        self._margin_rows = rows[::step].copy(), some
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -219,7 +218,9 @@ class Table:
             decoded = self.encoder.decode(drawn, np.random.default_rng(seed))
             scores = drawn[:, : len(self.encoder.numeric_)]
             learned = self._numbers_and_levels(decoded)
-            self._matching = self.margins.matching(scores, *learned)
+            rows, weight = self._margin_rows
+            margins = Margins(*self._numbers_and_levels(rows), weight)
+            self._matching = margins.matching(scores, *learned)
 
     # -------------------------------------------------------------- to containers
 
