@@ -175,7 +175,6 @@ def _positive(covariances: np.ndarray) -> np.ndarray:
 
 
 SLACKS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)  # of a variance
-ROUNDING = np.finfo(float).eps
 TINY = 1e-12  # variance in scaled units that keeps exact reconstructions a density
 
 
