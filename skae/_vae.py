@@ -270,7 +270,8 @@ class VAETransformer(BaseAutoencoder):
     A table with levels and holes goes in as it is, and comes back as it was:
 
     >>> import pandas as pd
-    >>> pets = pd.DataFrame({"kind": ["cat", "dog", None] * 20, "kg": [4, 20, 5] * 20})
+    >>> kinds, weights = ["cat", "dog", None] * 20, range(60)
+    >>> pets = pd.DataFrame({"kind": kinds, "kg": weights})
     >>> vae = VAETransformer(n_components=1, random_state=0).fit(pets)
     >>> int(vae.impute(pets).isna().to_numpy().sum())
     0
