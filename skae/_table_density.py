@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,13 @@ from scipy.special import ndtr
 
 from ._schema import Encoded
 from ._statistics import by_chunks
-from .model._conditional import Conditional, Density, draw_given
+from .model._conditional import (
+    Conditional,
+    Density,
+    Part,
+    draw_given,
+    moments_of,
+)
 from .table._table import Table
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
@@ -70,9 +76,10 @@ class TableDensity:
 
     def _means(self, known: Conditional) -> np.ndarray:
         """Return the mean of each number, by Gauss-Hermite quadrature in each part."""
-        like = self.table.likeliest(known.moments()[0])
+        parts = list(known.parts())
+        like = self.table.likeliest(moments_of(parts)[0])
         means = np.zeros(like.shape)
-        for part in known.parts():
+        for part in parts:
             deviation = np.sqrt(part.variance)
             for node, weight in zip(*QUADRATURE, strict=True):
                 at_node = part.mean + node * deviation
@@ -82,8 +89,9 @@ class TableDensity:
 
     def _medians(self, known: Conditional) -> np.ndarray:
         """Return the median of each number."""
-        like = self.table.likeliest(known.moments()[0])
-        return self.table.with_numbers(_medians(known, slice(None)), like)
+        parts = list(known.parts())
+        like = self.table.likeliest(moments_of(parts)[0])
+        return self.table.with_numbers(_medians(parts, slice(None)), like)
 
     def cells(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log-density of each cell given the others, and what these let expect.
@@ -112,10 +120,11 @@ class TableDensity:
 
     def _expected(self, known: Conditional, feature: int, columns: slice) -> np.ndarray:
         """Return the median of a number, or the likeliest level, of each row."""
-        matrix, _ = known.moments()
+        parts = list(known.parts())
+        matrix, _ = moments_of(parts)
         rows = self.table.likeliest(matrix)
         if not self.table.has_levels_in(feature):
-            matrix[:, columns] = _medians(known, columns)
+            matrix[:, columns] = _medians(parts, columns)
             rows = self.table.with_numbers(matrix, rows)
         return rows[:, feature]
 
@@ -172,15 +181,15 @@ class TableDensity:
         return by_chunks(function, rows, min(max(n_rows, 1), MOST_ROWS))
 
 
-def _medians(known: Conditional, columns: slice) -> np.ndarray:
+def _medians(parts: Sequence[Part], columns: slice) -> np.ndarray:
     """Return the medians of cells, which are within a deviation of their means."""
-    parts = [
-        (part.chance[:, None], part.mean[:, columns], part.variance[:, columns])
-        for part in known.parts()
+    some = [
+        Part(part.chance[:, None], part.mean[:, columns], part.variance[:, columns])
+        for part in parts
     ]
-    chances, means, variances = map(np.stack, zip(*parts, strict=True))
+    chances, means, variances = map(np.stack, zip(*some, strict=True))
     deviations = np.sqrt(variances) + TINY
-    mean, variance = (moment[:, columns] for moment in known.moments())
+    mean, variance = (moment[:, columns] for moment in moments_of(parts))
     low, high = mean - np.sqrt(variance), mean + np.sqrt(variance)
     for _ in range(HALVINGS):
         middle = (low + high) / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -68,15 +68,20 @@ class OfParts(ABC):
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of each cell; the seen ones are as they are."""
-        parts = list(self.parts())
-        mean = np.zeros(parts[0].mean.shape)
-        for part in parts:
-            mean += part.chance[:, None] * part.mean
-        variance = np.zeros(mean.shape)
-        for part in parts:
-            spread = part.variance + (part.mean - mean) ** 2
-            variance += part.chance[:, None] * spread
+        mean, variance = moments_of(list(self.parts()))
         return np.where(self.seen, self.X, mean), np.where(self.seen, 0.0, variance)
+
+
+def moments_of(parts: Sequence[Part]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each cell in a mixture of parts."""
+    mean = np.zeros(parts[0].mean.shape)
+    for part in parts:
+        mean += part.chance[:, None] * part.mean
+    variance = np.zeros(mean.shape)
+    for part in parts:
+        spread = part.variance + (part.mean - mean) ** 2
+        variance += part.chance[:, None] * spread
+    return mean, variance
 
 
 class Density(Protocol):

@@ -25,6 +25,8 @@ CODE_PARTS = 30  # of the mixture that codes are drawn from
 ROWS_PER_PART = 20  # for each component of the code, or number of a row
 WIDEST = 200  # columns whose residuals are drawn with their correlations
 LEARNED_ROWS = 5_000
+SLACKS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)  # of a variance
+TINY = 1e-12  # variance in scaled units that keeps exact reconstructions a density
 COMPLETING_PARTS = 5  # of a mixture that draws the holes of a table
 
 
@@ -172,10 +174,6 @@ def _positive(covariances: np.ndarray) -> np.ndarray:
             continue
         break
     return raised
-
-
-SLACKS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)  # of a variance
-TINY = 1e-12  # variance in scaled units that keeps exact reconstructions a density
 
 
 @dataclass(frozen=True)
