@@ -77,7 +77,7 @@ class TableDensity:
     def _means(self, known: Conditional) -> np.ndarray:
         """Return the mean of each number, by Gauss-Hermite quadrature in each part."""
         parts = list(known.parts())
-        like = self.table.likeliest(moments_of(parts)[0])
+        like = self.table.decode(moments_of(parts)[0])
         means = np.zeros(like.shape)
         for part in parts:
             deviation = np.sqrt(part.variance)
@@ -90,7 +90,7 @@ class TableDensity:
     def _medians(self, known: Conditional) -> np.ndarray:
         """Return the median of each number."""
         parts = list(known.parts())
-        like = self.table.likeliest(moments_of(parts)[0])
+        like = self.table.decode(moments_of(parts)[0])
         return self.table.with_numbers(_medians(parts, slice(None)), like)
 
     def cells(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +122,7 @@ class TableDensity:
         """Return the median of a number, or the likeliest level, of each row."""
         parts = list(known.parts())
         matrix, _ = moments_of(parts)
-        rows = self.table.likeliest(matrix)
+        rows = self.table.decode(matrix)
         if not self.table.has_levels_in(feature):
             matrix[:, columns] = _medians(parts, columns)
             rows = self.table.with_numbers(matrix, rows)

@@ -130,7 +130,7 @@ def test_expected_rows_have_the_likeliest_level():
     table, rows, _ = fitted("frame")
     encoded = table.encode(rows)
     mean = encoded.matrix * 0.6
-    found = table.likeliest(mean)
+    found = table.decode(mean)
     assert_array_equal(found[:, [0, 2]], rows[:, [0, 2]])
     averages = np.full(rows.shape, 0.123456)
     taken = table.averaged(averages, found)

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from ..network._objectives import DEFENCE
 from ._conditional import Density
 from ._em import (
     LEAST_ROWS,
@@ -26,7 +27,6 @@ from ._stack import stack
 
 SIZES = (1, 2, 3, 5, 8, 12, 20)  # parts of the mixtures to choose from
 MOST_STACKED = 3  # mixtures in one
-SAFEGUARD = 0.01  # share of what stands beside them
 MOST_WORK = 1e8  # multiplications in a step of EM: a second or two a fit
 PATTERN_WORK = 30_000  # multiplications that one part of one pattern costs beside
 
@@ -88,7 +88,7 @@ def choose_mixture(
     least = np.full(len(judges), -np.inf)
     if safeguard is not None:
         known = safeguard.given(judges.X, judges.seen)
-        least = np.log(SAFEGUARD) + known.log_density
+        least = np.log(DEFENCE) + known.log_density
     trials = _tried(partial(fitted, rows), judges, least, _families(rows, levels))
     if not trials:
         return None

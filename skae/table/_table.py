@@ -165,7 +165,7 @@ class Table:
     # ------------------------------------------------------------ from the matrix
 
     def decode(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the rows of numbers and level codes that the matrix stands for."""
+        """Return rows of the numbers and likeliest levels that the matrix stands for."""
         return self.encoder.decode(matrix)
 
     def realise(self, matrix: np.ndarray, seed: int) -> np.ndarray:
@@ -176,10 +176,6 @@ class Table:
         """
         rows = self.encoder.decode(matrix, np.random.default_rng(seed))
         return self.with_numbers(matrix, rows)
-
-    def likeliest(self, mean: np.ndarray) -> np.ndarray:
-        """Return rows of the likeliest levels; their numbers are still to come."""
-        return self.encoder.decode(mean)
 
     def with_numbers(self, matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return rows, of which the levels are known, with the numbers of a matrix.
