@@ -165,7 +165,7 @@ class Table:
     # ------------------------------------------------------------ from the matrix
 
     def decode(self, matrix: np.ndarray) -> np.ndarray:
-        """Return rows of the numbers and likeliest levels that the matrix stands for."""
+        """Return rows, of numbers and likeliest levels, that a matrix stands for."""
         return self.encoder.decode(matrix)
 
     def realise(self, matrix: np.ndarray, seed: int) -> np.ndarray:
