@@ -126,6 +126,8 @@ def descend(
         best = model.learned(final, np.argsort(-importances, kind="stable"))
     carried = importances[best.order]
     carried = explained * carried / (carried.sum() or 1.0)
+    places = np.linspace(0, len(encoded) - 1, SUMMARY_ROWS).astype(int)
+    best = best.settled(encoded.take(np.unique(places)))
     return Descent(best, history, carried)
 
 

@@ -219,10 +219,9 @@ class VAETransformer(BaseAutoencoder):
     over √12): a column of whole numbers can then tell little more than its entropy.
     The same floor holds for the parts of the Gaussian mixture.
 
-    A column of levels becomes one indicator per level (one in all if there are two),
-    divided by one number so that their variances add up to one: for the encoder and
-    the linear start a column of fifty levels weighs as much as a number. In the
-    likelihood each column counts in nats, and a column tells at most its entropy.
+    A column of levels becomes one indicator per level, as by `OneHotEncoder`: in the
+    linear start it weighs its Gini impurity, at most one, where a number weighs one. In
+    the likelihood each column counts in nats, and a column tells at most its entropy.
     Levels beyond the 30 most frequent of a column, and those of fewer than three rows,
     share an indicator, and are drawn at their frequencies. A level that `fit` did not
     see counts as one of these, or as missing where there are none, with a warning, and

@@ -10,6 +10,7 @@ from columns import codes_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.spatial.distance import pdist
 from sklearn.preprocessing import OneHotEncoder
 
 from skae.table._levels import FEWEST_ROWS, MOST_LEVELS, LevelEncoder
@@ -19,7 +20,7 @@ COUNTS = st.lists(st.integers(FEWEST_ROWS, 9), min_size=2, max_size=MOST_LEVELS)
 
 @given(counts=COUNTS, weighted=st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_indicators_of_a_column_have_mean_zero_and_total_variance_one(counts, weighted):
+def test_indicators_have_mean_zero_and_the_variance_of_gini_impurity(counts, weighted):
     codes = codes_of(*counts)
     weight = 1 + np.arange(len(codes)) % 5.0 if weighted else None
     indicators = LevelEncoder(codes, weight).encode(codes)
@@ -27,7 +28,8 @@ def test_indicators_of_a_column_have_mean_zero_and_total_variance_one(counts, we
     variance = np.average((indicators - mean) ** 2, axis=0, weights=weight)
     assert indicators.shape[1] == (len(counts) if len(counts) > 2 else 1)
     assert_allclose(mean, 0, atol=1e-12)
-    assert_allclose(variance.sum(), 1)
+    mass = np.bincount(codes.astype(int), weight)
+    assert_allclose(variance.sum(), 1 - np.square(mass / mass.sum()).sum())
 
 
 @given(counts=COUNTS, seed=st.integers(0, 100))
@@ -41,12 +43,28 @@ def test_levels_come_back_from_their_indicators(counts, seed):
     assert_array_equal(drawn, codes)
 
 
-def test_indicators_are_sklearns_centred_and_divided_by_one_number():
-    codes = codes_of(5, 10, 20)
+@pytest.mark.parametrize("counts", [(5, 10, 20), (5, 10), (3, 4, 5, 6, 7, 8)])
+def test_rows_are_as_far_apart_as_in_a_one_hot_table(counts):
+    codes = codes_of(*counts)
     indicators = LevelEncoder(codes, None).encode(codes)
     one_hot = OneHotEncoder(sparse_output=False).fit_transform(codes[:, None])
-    scale = np.sqrt(one_hot.var(axis=0).sum())
-    assert_allclose(indicators, (one_hot - one_hot.mean(axis=0)) / scale)
+    assert_allclose(pdist(indicators), pdist(one_hot), atol=1e-12)
+
+
+@pytest.mark.parametrize("rare", [[2] * 10, [2, 1, 1], [1, 1]])
+@pytest.mark.parametrize("frequent", [[40, 30], [40]])
+def test_levels_that_share_an_indicator_lie_along_their_mean_in_a_one_hot_table(
+    frequent, rare
+):
+    codes = codes_of(*frequent, *rare)
+    one_hot = OneHotEncoder(sparse_output=False).fit_transform(codes[:, None])
+    n_frequent = len(frequent)
+    along = np.array(rare) / np.linalg.norm(rare)
+    projected = np.c_[one_hot[:, :n_frequent], one_hot[:, n_frequent:] @ along]
+    mean = one_hot[codes >= n_frequent].mean(axis=0)[n_frequent:] @ along
+    projected[codes >= n_frequent, -1] = mean
+    indicators = LevelEncoder(codes, None).encode(codes)
+    assert_allclose(pdist(indicators), pdist(projected), atol=1e-12)
 
 
 @given(counts=COUNTS, seed=st.integers(0, 100))
@@ -93,8 +111,6 @@ def test_frequencies_of_levels_are_those_of_the_column(counts):
     codes = codes_of(*counts)
     level = LevelEncoder(codes, None)
     assert_allclose(level.frequency * level.share, np.array(counts) / sum(counts))
-    variance = level.encode(codes).var(axis=0).sum()
-    assert_allclose(variance, 1 if level.width else 0)
 
 
 def test_levels_that_share_an_indicator_are_drawn_at_their_frequencies():
@@ -200,7 +216,6 @@ def test_an_unseen_level_where_none_is_rare_has_no_place(counts):
 @pytest.mark.parametrize("counts", [(50, 30, 3), (40, 7), (9,), (20, 20, 20, 5)])
 def test_the_error_of_an_unseen_level_is_that_of_one_more_row(counts):
     shares = np.array([*counts, 1]) / (sum(counts) + 1)
-    variance = 1 - np.square(shares).sum()
     indicator = np.arange(len(shares)) == len(counts)
-    expected = np.square(indicator - shares).sum() / variance
+    expected = np.square(indicator - shares).sum()
     assert_allclose(counted(*counts).error_of_unseen, expected)

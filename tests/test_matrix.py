@@ -72,11 +72,17 @@ def test_blocks_hold_what_the_columns_are_scaled_by():
         assert sizes == [1, 1, 0, 0]
 
 
-def test_every_column_has_mean_zero_and_variance_one():
-    matrix = encoder_of(mixed()).encode(mixed()).matrix
+def test_columns_have_mean_zero_and_variance_one_or_gini_impurity():
+    table = mixed()
+    matrix = encoder_of(table).encode(table).matrix
     assert_allclose(matrix.mean(axis=0), 0, atol=1e-12)
     variance = np.add.reduceat(matrix.var(axis=0), [0, 1, 2, 3, 8])
-    assert_allclose(variance, 1)
+    shares = [
+        np.unique(table[:, feature], return_counts=True)[1] / len(table)
+        for feature in encoder_of(table).order_[2:]
+    ]
+    impurity = [1 - np.square(share).sum() for share in shares]
+    assert_allclose(variance, [1, 1, *impurity])
 
 
 def test_numbers_of_one_kind_lie_side_by_side():

@@ -36,7 +36,7 @@ from torch.testing import assert_close
 from skae.model._pca import principal_components
 from skae.network._autoencoders import Autoencoder
 from skae.network._cells import Cells
-from skae.network._layers import multilayer_perceptron, seed_dropout
+from skae.network._layers import LinearPath, multilayer_perceptron, seed_dropout
 from skae.network._losses import SquaredError
 from skae.network._normal import gaussian_kl, gaussian_log_prob
 from skae.network._objectives import DEFENCE, EvidenceBound, Reconstruction, defended
@@ -54,22 +54,24 @@ def evidence_bound(model, seed=0, **changes):
 
 
 def reconstruction(model, seed=0, **changes):
+    rows = rows_of_table()
     options = {
         "noise_scale": None,
         "anneal": False,
         "masking": 0.0,
         "centre": torch.zeros(N_FEATURES).double(),
-        "sparsity": 0.0,
+        "sample": (Cells(rows), torch.ones(len(rows)).double()),
+        "legibility": 0.0,
     }
     return Reconstruction(model, generator(seed), **(options | changes))
 
 
-def autoencoder():
+def autoencoder(**options):
     encoder, decoder = (
         multilayer_perceptron(widths, "tanh", 0.0, generator(), starts_at_zero=False)
         for widths in ((4, 5, 2), (2, 5, 4))
     )
-    return Autoencoder(encoder, decoder, SquaredError(), WIDTHS).double()
+    return Autoencoder(encoder, decoder, SquaredError(), WIDTHS, **options).double()
 
 
 def copying():
@@ -115,20 +117,53 @@ def test_reconstruction_loss_of_pca_is_its_residual_variance():
 
 
 def test_training_and_validation_losses_agree_without_corruption():
-    objective = reconstruction(autoencoder(), sparsity=0.3)
+    objective = reconstruction(autoencoder(sparsity=0.3))
     for cells in (cells_of_table(), cells_with_holes()):
         assert_close(objective.training_loss(cells), objective.validation_loss(cells))
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.5])
-def test_sparsity_adds_the_mean_absolute_code(sparsity):
-    model, rows = autoencoder(), rows_of_table()
-    expected = (model(rows) - rows).square().mean(dim=1)
+def test_the_loss_is_that_of_codes_of_which_a_share_is_zero(sparsity):
+    model, rows = autoencoder(sparsity=sparsity), rows_of_table()
     cells = Cells(rows)
-    expected = expected + sparsity * model.latent(cells).abs().mean(dim=1)
-    objective = reconstruction(model, sparsity=sparsity)
+    objective = reconstruction(model)
+    assert (model.latent(cells) == 0).double().mean() == sparsity
+    expected = (model(rows) - rows).square().mean(dim=1)
     assert_close(objective.training_loss(cells), expected)
     assert_close(objective.validation_loss(cells), expected)
+
+
+def test_the_share_of_zeros_holds_again_with_each_epoch():
+    model, cells = autoencoder(sparsity=0.5), cells_of_table()
+    objective = reconstruction(model)
+    with torch.no_grad():
+        model.encoder[0].weight.mul_(3)
+    assert (model.latent(cells) == 0).double().mean() < 0.5
+    objective.begin_epoch(0, 1.0)
+    assert (model.latent(cells) == 0).double().mean() == 0.5
+
+
+@pytest.mark.parametrize("make_cells", [cells_of_table, cells_with_holes])
+def test_legibility_is_the_price_of_what_a_linear_reconstruction_moves(make_cells):
+    start = principal_components(rows_of_table().numpy(), N_CODES)
+    components, mean = torch.from_numpy(start.components), torch.from_numpy(start.mean)
+    model, cells = autoencoder(), make_cells()
+    model.encoder = LinearPath(
+        components,
+        -components @ mean,
+        model.encoder,
+        input_centre=mean,
+        input_scale=torch.ones_like(mean),
+        output_scale=torch.ones(N_CODES),
+    )
+    free, priced = (
+        reconstruction(model, legibility=price).training_loss(cells)
+        for price in (0.0, 0.7)
+    )
+    linear = (cells.values - mean) @ components.T
+    moved = (model.encode(cells) - linear) @ components
+    assert moved.abs().max() > 0.01
+    assert_close(priced - free, 0.7 * moved.square().mean(dim=1))
 
 
 def test_rows_with_holes_cost_the_mean_over_their_seen_cells():
@@ -146,7 +181,7 @@ def test_noise_and_masks_fall_on_rows_but_not_on_what_is_seen():
     noise = torch.ones(N_FEATURES).double()
     told = []
     model = autoencoder()
-    model.encode = lambda cells: told.append(cells) or cells.values[:, :2]
+    model.inputs = lambda cells: told.append(cells) or cells.values
     cells = cells_with_holes(anchored=True)
     options = {"noise_scale": noise, "masking": 0.5}
     reconstruction(model, **options).training_loss(cells)
@@ -249,7 +284,7 @@ def test_annealed_noise_falls_with_the_learning_rate(rate):
 def test_gradients_of_the_reconstruction_are_finite_differences(make_cells):
     model, cells = autoencoder(), make_cells(5)
     noise = torch.ones(N_FEATURES).double()
-    objective = reconstruction(model, noise_scale=noise, masking=0.3, sparsity=0.1)
+    objective = reconstruction(model, noise_scale=noise, masking=0.3, legibility=0.5)
 
     def loss():
         objective.generator.manual_seed(1)
@@ -355,7 +390,7 @@ def blind(model):
 @pytest.mark.parametrize(
     "objective",
     [
-        lambda: reconstruction(blind(autoencoder()), sparsity=0.1),
+        lambda: reconstruction(blind(autoencoder())),
         lambda: evidence_bound(blind(curved_vae())),
         lambda: evidence_bound(blind(curved_vae()), n_particles=3),
         lambda: evidence_bound(blind(curved_vae(mixture())), beta=2.0),

@@ -43,7 +43,7 @@ def autoencoder(seed=0, hidden=(7, 6), loss=SquaredError, **options):
     return Autoencoder(encoder, decoder, loss(), [1] * N_COLUMNS).double()
 
 
-def objective(module):
+def objective(module, price=0.7):
     return Reconstruction(
         module,
         generator(),
@@ -51,7 +51,8 @@ def objective(module):
         anneal=False,
         masking=0.2,
         centre=torch.zeros(N_COLUMNS, dtype=torch.float64),
-        sparsity=0.0,
+        sample=(Cells(draws(2, N_COLUMNS)), torch.ones(2)),
+        legibility=price,
     )
 
 

@@ -78,6 +78,16 @@ class Model:
         weights = _arrays(module)
         return Model(self.design, self.linear, weights, order, self.device_name)
 
+    def settled(self, encoded: Encoded) -> Model:
+        """Return the model with as many zeros in the codes of rows as it promises."""
+        if not self.design.sparsity:
+            return self
+        module = self.new_module()
+        cells = self.cells(encoded).map(torch.from_numpy)
+        weight = torch.from_numpy(encoded.relative_weight)
+        module.settle(cells.map(torch.Tensor.double), weight)
+        return self.learned(module, self.order)
+
     def going_on(self, design: Design, device: torch.device) -> Model:
         """Return the model for a fit that goes on from it, on a device."""
         if design != self.design:

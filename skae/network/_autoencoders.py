@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ._cells import Cells
-from ._layers import LinearPath
+from ._layers import HardThreshold, LinearPath
 from ._outputs import Output
 from ._priors import Prior
 
@@ -28,6 +28,8 @@ class Autoencoder(nn.Module):
     incomplete : sequence of int
         Columns of the table for which the encoder is told, by an input after all
         others, that their cell is missing.
+    sparsity : float in [0, 1), default=0.0
+        Share of the codes' entries that are zero.
     """
 
     cell: Tensor
@@ -40,29 +42,49 @@ class Autoencoder(nn.Module):
         loss: Output,
         widths: Sequence[int],
         incomplete: Sequence[int] = (),
+        sparsity: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.loss = loss
+        self.threshold: nn.Module = nn.Identity()
+        if sparsity > 0:
+            self.threshold = HardThreshold(sparsity)
+        self.n_features = len(widths)
         cell = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))
         self.register_buffer("cell", cell, persistent=False)
         flagged = torch.tensor(incomplete, dtype=torch.long)
         self.register_buffer("incomplete", flagged, persistent=False)
 
-    def encode(self, cells: Cells) -> Tensor:
-        """Compute the encoder's output."""
+    @property
+    def is_sparse(self) -> bool:
+        """Whether small entries of codes are zero."""
+        return isinstance(self.threshold, HardThreshold)
+
+    def inputs(self, cells: Cells) -> Tensor:
+        """Return what the encoder sees of rows."""
         values = cells.values
         if len(self.incomplete):
             flags = values.new_zeros(len(values), len(self.incomplete))
             if cells.seen is not None:
                 flags = 1 - cells.seen.index_select(1, self.incomplete)
             values = torch.cat([values, flags], dim=1)
-        return self.encoder(values)
+        return values
+
+    def encode(self, cells: Cells) -> Tensor:
+        """Compute the encoder's output."""
+        return self.encoder(self.inputs(cells))
 
     def latent(self, cells: Cells) -> Tensor:
         """Compute the codes of rows."""
-        return self.encode(cells)
+        return self.threshold(self.encode(cells))
+
+    @torch.no_grad()
+    def settle(self, cells: Cells, weight: Tensor) -> None:
+        """Let the share of the codes of these rows be zero that was asked for."""
+        if isinstance(self.threshold, HardThreshold):
+            self.threshold.settle(self.encode(cells), weight)
 
     def decoded(self, latent: Tensor) -> Tensor:
         """Compute scaled rows from codes."""
@@ -71,8 +93,8 @@ class Autoencoder(nn.Module):
     def squared_errors(self, cells: Cells) -> Tensor:
         """Squared error of each seen cell, of shape (n_rows, n_features)."""
         errors = (self.decoded(self.latent(cells)) - cells.values).square()
-        if self.cell[-1] + 1 < len(self.cell):
-            total = errors.new_zeros(len(errors), int(self.cell[-1]) + 1)
+        if self.n_features < len(self.cell):
+            total = errors.new_zeros(len(errors), self.n_features)
             errors = total.index_add(1, self.cell, errors)
         return errors if cells.seen is None else errors * cells.seen
 

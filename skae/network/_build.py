@@ -73,7 +73,9 @@ def _deterministic(
         encoder, decoder = around_linear_model(
             encoder, decoder, loss, start, n_flags=len(design.incomplete)
         )
-    return Autoencoder(encoder, decoder, loss, design.widths, design.incomplete)
+    return Autoencoder(
+        encoder, decoder, loss, design.widths, design.incomplete, design.sparsity
+    )
 
 
 def _variational(

@@ -37,6 +37,8 @@ class Design:
         Parts of a mixture prior; none for the standard normal.
     incomplete : tuple of int
         Columns of the table, in the order of the blocks, that have missing cells.
+    sparsity : float
+        Share of the codes' entries that are zero.
     """
 
     blocks: tuple[Block, ...]
@@ -50,6 +52,7 @@ class Design:
     is_variational: bool = False
     n_prior_components: int = 0
     incomplete: tuple[int, ...] = ()
+    sparsity: float = 0.0
 
     @property
     def widths(self) -> list[int]:

@@ -144,6 +144,45 @@ class ChancesAsLogits(nn.Module):
         return torch.where(columns, x.clamp(self.LEAST, 1 - self.LEAST).logit(), x)
 
 
+class HardThreshold(nn.Module):
+    """Set the small entries of codes to zero, a share of them all.
+
+    One level holds for all rows and components, so that a row that is easily told uses
+    fewer of them. A sparse autoencoder that keeps the largest entries of each row [1]_
+    cannot do so.
+
+    Parameters
+    ----------
+    share : float in (0, 1)
+
+    References
+    ----------
+    .. [1] Makhzani, A. and Frey, B. (2014). k-sparse autoencoders. ICLR.
+    """
+
+    level: Tensor
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.register_buffer("level", torch.zeros(1))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return torch.where(codes.abs() > self.level, codes, 0.0)
+
+    def settle(self, codes: Tensor, weight: Tensor) -> None:
+        """Set the level at which the share of these codes, by weight, is zero.
+
+        Codes are (..., n_rows, n_components), and those of several members have a level
+        each.
+        """
+        sizes, order = codes.abs().flatten(-2).sort(dim=-1)
+        mass = weight[:, None].expand(codes.shape).flatten(-2).gather(-1, order)
+        mass = mass.cumsum(dim=-1)
+        place = (mass < self.share * mass[..., -1:]).sum(dim=-1, keepdim=True)
+        self.level.copy_(sizes.gather(-1, place).reshape(self.level.shape))
+
+
 class LinearPath(nn.Module):
     """Compute ``A x + b + s * network(clip((x - c) / r))``.
 
@@ -210,6 +249,10 @@ class LinearPath(nn.Module):
         kinds = [type(layer) for layer in self.network]
         plain = [Linear, *[nn.SiLU, Linear] * (len(kinds) // 2)]
         return kinds == plain and not (self.n_padded or self.weight.requires_grad)
+
+    def straight(self, x: Tensor) -> Tensor:
+        """Compute ``A x + b``."""
+        return affine(x, self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         standardised = (x - self.input_centre) * self.input_factor

@@ -61,9 +61,9 @@ class SquaredErrorOfBinary(Standardised):
 class SquaredErrorOfLevels(OfLevels):
     """Squared error over the indicators of each categorical column (Brier's score).
 
-    Indicators of a column have a total variance of one, so that a column weighs as much
-    as a number does, however many levels it has. The best output is the conditional
-    probability of each level, and linear principal components remain the start.
+    It is summed over the indicators of a column, as in a table that is one-hot encoded.
+    The best output is the conditional probability of each level, and linear principal
+    components remain the start.
     """
 
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from .._torch import make_generator
 from ._autoencoders import Autoencoder, VariationalAutoencoder
 from ._cells import Cells
 from ._importance import importance_draws, log_mean_exp, log_prob, normal_points
+from ._layers import LinearPath
 from ._normal import gaussian_draws, gaussian_kl, gaussian_log_prob, standard_normal
 from ._passes import WrittenOut
 
@@ -21,7 +23,7 @@ DEFENCE = 0.01  # share of the start in the density of a VAE
 
 
 class Reconstruction:
-    """The loss of a reconstruction, from corrupted inputs and with sparse codes.
+    """The loss of a reconstruction, from corrupted inputs and by legible codes.
 
     Noise that stays, and masks, are there to be undone, and so they are in what judges:
     the same draws at any time. Noise that falls is forgotten by then.
@@ -40,8 +42,12 @@ class Reconstruction:
         one column are so together.
     centre : Tensor of shape (n_features,)
         The columns' means.
-    sparsity : float
-        Weight of the mean absolute code (an L1 penalty on the activations).
+    sample : (Cells, Tensor)
+        Rows, and their weights, by which the threshold of sparse codes is settled.
+    legibility : float
+        Weight of the squared distance of a code from the linear one, over the number of
+        the table's columns: how far the reconstruction that is linear in the code moves
+        from the best such. Nothing where the encoder has no linear path.
 
     References
     ----------
@@ -60,7 +66,8 @@ class Reconstruction:
         anneal: bool,
         masking: float,
         centre: Tensor,
-        sparsity: float,
+        sample: tuple[Cells, Tensor],
+        legibility: float,
     ) -> None:
         self.module = module
         self.generator = generator
@@ -68,10 +75,14 @@ class Reconstruction:
         self.anneal = anneal
         self.masking = masking
         self.centre = centre
-        self.sparsity = sparsity
-        self.written_out = WrittenOut.of(module) if sparsity == 0 else None
+        self.sample = sample
+        linear = isinstance(module.encoder, LinearPath)
+        self.price = legibility / module.n_features if linear else 0.0
+        self.written_out = WrittenOut.of(module, self.price)
+        self.module.settle(*sample)
 
     def begin_epoch(self, epoch: int, rate: float) -> None:
+        self.module.settle(*self.sample)
         if self.anneal and self.full_noise is not None:
             self.noise = self.full_noise * rate
 
@@ -79,34 +90,32 @@ class Reconstruction:
         spoiled = self._corrupt(cells, self.noise, self.generator)
         if self.written_out is not None and cells.seen is None:
             return self.written_out.losses(spoiled.values, cells.values)
-        code = self.module.encode(spoiled)
-        loss = self._loss(code, cells)
-        if self.sparsity > 0:
-            loss = loss + self.sparsity * code.abs().mean(dim=-1)
-        return loss
+        return self._loss(spoiled, cells)
 
     def validation_loss(self, cells: Cells) -> Tensor:
-        """Loss of rows as they are to be met, with the sparsity that training aims at.
+        """Loss of rows as they are to be met.
 
         Clean ones, or several draws of each that are corrupted.
         """
         lasting = None if self.anneal else self.noise
         if lasting is None and self.masking == 0:
-            return self._validation_loss(cells, cells)
+            return self._loss(cells, cells)
         generator = make_generator(0, cells.device)
         draws = [
-            self._validation_loss(self._corrupt(cells, lasting, generator), cells)
+            self._loss(self._corrupt(cells, lasting, generator), cells)
             for _ in range(VALIDATION_DRAWS)
         ]
         return torch.stack(draws).mean(dim=0)
 
-    def _validation_loss(self, inputs: Cells, cells: Cells) -> Tensor:
-        code = self.module.encode(inputs)
-        return self._loss(code, cells) + self.sparsity * code.abs().mean(dim=-1)
-
-    def _loss(self, code: Tensor, cells: Cells) -> Tensor:
-        output = self.module.decoder(code)
-        return self.module.loss.row_mean(output, cells.values, cells.seen)
+    def _loss(self, spoiled: Cells, cells: Cells) -> Tensor:
+        module, inputs = self.module, self.module.inputs(spoiled)
+        code = module.encoder(inputs)
+        output = module.decoder(module.threshold(code))
+        loss = module.loss.row_mean(output, cells.values, cells.seen)
+        if self.price > 0:
+            linear = cast("LinearPath", module.encoder).straight(inputs)
+            loss = loss + self.price * (code - linear).square().sum(dim=-1)
+        return loss
 
     def _corrupt(
         self, cells: Cells, noise: Tensor | None, generator: torch.Generator
@@ -115,10 +124,9 @@ class Reconstruction:
         if noise is not None:
             rows = torch.addcmul(rows, noise, standard_normal(rows, generator))
         if self.masking > 0:
-            cell = self.module.cell
-            hidden = rows.new_empty(len(rows), int(cell[-1]) + 1)
+            hidden = rows.new_empty(len(rows), self.module.n_features)
             hidden.bernoulli_(self.masking, generator=generator)
-            hidden = hidden.index_select(1, cell).bool()
+            hidden = hidden.index_select(1, self.module.cell).bool()
             rows = torch.where(hidden, self.centre, rows)
         return replace(cells, values=rows)
 

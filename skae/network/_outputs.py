@@ -37,6 +37,10 @@ class Output(nn.Module):
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
         """Loss or log-likelihood of each cell, of shape (..., n_features)."""
 
+    def outputs(self) -> Iterator[Output]:
+        """Yield what stands side by side: here itself."""
+        yield self
+
     def mean(self, output: Tensor) -> Tensor:
         """Return the reconstruction, in scaled units."""
         return output
@@ -222,7 +226,7 @@ class Mixed(Output):
 
     def per_cell(self, output: Tensor, x: Tensor) -> Tensor:
         pieces = self._split_output(output), self._split(x)
-        triples = zip(self._outputs(), *pieces, strict=True)
+        triples = zip(self.outputs(), *pieces, strict=True)
         return torch.cat([part.per_cell(o, v) for part, o, v in triples], dim=-1)
 
     def mean(self, output: Tensor) -> Tensor:
@@ -235,16 +239,16 @@ class Mixed(Output):
         return self._join("sample", output, generator)
 
     def tangent(self, mean: Tensor) -> tuple[Tensor, Tensor]:
-        pairs = zip(self._outputs(), self._split(mean), strict=True)
+        pairs = zip(self.outputs(), self._split(mean), strict=True)
         outputs, slopes = zip(*(p.tangent(m) for p, m in pairs), strict=True)
         return torch.cat(outputs), torch.cat(slopes)
 
     def log_chance(self, output: Tensor, x: Tensor, noise: Tensor) -> Tensor:
         parts = self._split_output(output), self._split(x), self._split(noise)
-        rows = zip(self._outputs(), *parts, strict=True)
+        rows = zip(self.outputs(), *parts, strict=True)
         return torch.cat([part.log_chance(*cells) for part, *cells in rows], dim=-1)
 
-    def _outputs(self) -> Iterator[Output]:
+    def outputs(self) -> Iterator[Output]:
         return iter(cast("Iterable[Output]", self.parts))
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -260,7 +264,7 @@ class Mixed(Output):
         ]
 
     def _join(self, method: str, output: Tensor, *others: torch.Generator) -> Tensor:
-        pairs = zip(self._outputs(), self._split_output(output), strict=True)
+        pairs = zip(self.outputs(), self._split_output(output), strict=True)
         return torch.cat([getattr(p, method)(o, *others) for p, o in pairs], dim=-1)
 
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from ._autoencoders import Autoencoder
 from ._layers import Linear, LinearPath, affine
-from ._losses import SquaredError
+from ._losses import SquaredError, SquaredErrorOfBinary, SquaredErrorOfLevels
+
+SQUARED = SquaredError, SquaredErrorOfBinary, SquaredErrorOfLevels
 
 
 class PathPasses:
@@ -53,12 +55,20 @@ class PathPasses:
         straight = affine(x, path.weight, path.bias)
         return torch.addcmul(straight, self.sums[-1], path.output_scale)
 
-    def backward(self, slope: Tensor) -> Tensor:
+    @property
+    def correction(self) -> Tensor:
+        """What the network adds to the straight path, in the last pass."""
+        return self.sums[-1] * self.path.output_scale
+
+    def backward(self, slope: Tensor, by_correction: Tensor | None = None) -> Tensor:
         """Add to the gradients of the weights, given the slope by the outputs.
 
-        Returns the slope by the sums of the first layer.
+        Returns the slope by the sums of the first layer. What else hangs on the
+        correction adds its slope to that of the network alone.
         """
         _add_sum(self.path.bias, slope)
+        if by_correction is not None:
+            slope = slope + by_correction
         slope = slope * self.path.output_scale
         for i in reversed(range(len(self.layers))):
             weight, bias = self.layers[i]
@@ -78,8 +88,8 @@ class PathPasses:
         return torch.addcmul(straight, through_network, self.path.input_factor)
 
 
-class _SquaredErrors(torch.autograd.Function):
-    """Mean squared error of each row; gradients are added where weights keep them."""
+class _Losses(torch.autograd.Function):
+    """Loss of each row; gradients are added where weights keep them."""
 
     @staticmethod
     def forward(
@@ -87,14 +97,22 @@ class _SquaredErrors(torch.autograd.Function):
     ) -> Tensor:
         error = ways.decoder.forward(ways.encoder.forward(inputs)).sub_(values)
         ctx.ways, ctx.error = ways, error
-        return error.square().mean(dim=-1)
+        loss = error.square().sum(dim=-1) / ways.n_features
+        if ways.price > 0:
+            ctx.departure = ways.encoder.correction
+            loss = loss + ways.price * ctx.departure.square().sum(dim=-1)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Any:
         encoder, decoder = ctx.ways.encoder, ctx.ways.decoder
-        error = ctx.error
-        slope = error.mul_((slope * (2 / error.shape[-1]))[..., None])
-        encoder.backward(decoder.by_inputs(slope, decoder.backward(slope)))
+        ways, slope = ctx.ways, slope[..., None]
+        by_correction = None
+        if ways.price > 0:
+            by_correction = ctx.departure.mul_(2 * ways.price * slope)
+        slope = ctx.error.mul_(2 / ways.n_features * slope)
+        by_code = decoder.by_inputs(slope, decoder.backward(slope))
+        encoder.backward(by_code, by_correction)
         return None, None, None, None
 
 
@@ -104,29 +122,39 @@ class WrittenOut:
     Parameters
     ----------
     encoder, decoder : PathPasses
+    n_features : int
+        Columns of the table, that a row's error is divided by.
+    price : float
+        Of the squared correction of a code.
     """
 
-    def __init__(self, encoder: PathPasses, decoder: PathPasses) -> None:
+    def __init__(
+        self, encoder: PathPasses, decoder: PathPasses, n_features: int, price: float
+    ) -> None:
         self.encoder = encoder
         self.decoder = decoder
+        self.n_features = n_features
+        self.price = price
 
     @classmethod
-    def of(cls, module: Autoencoder) -> WrittenOut | None:
+    def of(cls, module: Autoencoder, price: float = 0.0) -> WrittenOut | None:
         """Write out a module, or return None where it is of another make."""
         encoder = PathPasses.through(module.encoder)
         decoder = PathPasses.through(module.decoder)
-        has_flags = len(module.incomplete) > 0
-        if has_flags or type(module.loss) is not SquaredError:
+        is_other = len(module.incomplete) > 0 or module.is_sparse
+        if is_other or not all(type(o) in SQUARED for o in module.loss.outputs()):
             return None
-        return cls(encoder, decoder) if encoder and decoder else None
+        if encoder is None or decoder is None:
+            return None
+        return cls(encoder, decoder, module.n_features, price)
 
     def losses(self, inputs: Tensor, values: Tensor) -> Tensor:
-        """Compute the mean squared error of each row, with all cells seen.
+        """Compute the squared error per column of each row, with all cells seen.
 
         A call of `backward` adds to the gradients of the weights in place.
         """
         anchor = self.decoder.path.bias  # what tells torch that there are gradients
-        apply = cast("Any", _SquaredErrors).apply
+        apply = cast("Any", _Losses).apply
         return cast("Tensor", apply(anchor, self, inputs, values))
 
 

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from ._autoencoders import Autoencoder, network_weights
-from ._layers import LinearPath
+from ._layers import HardThreshold, LinearPath
 from ._likelihoods import LearnedNoise
 
-OWN_BUFFERS = (LinearPath, LearnedNoise)  # layers whose buffers differ by member
+# Layers whose buffers differ by member.
+OWN_BUFFERS = (LinearPath, LearnedNoise, HardThreshold)
 
 
 def stacked(members: Sequence[Autoencoder]) -> Autoencoder:

@@ -63,11 +63,15 @@ class LevelEncoder:
         self.frequency = by_position[self.position]
         self.width = 0 if len(mass) < 2 else 1 if len(mass) == 2 else len(mass)
         self.centre = by_position[len(mass) - self.width :]
-        variance = (self.centre * (1 - self.centre)).sum()
-        self.scale = np.full(self.width, np.sqrt(variance) if variance > 0 else 1.0)
+        # One that levels share moves as far as a row does, on average, along the mean
+        # of their own indicators; one of two moves as far as both.
+        reach = np.bincount(self.position, self.share**2)
+        if self.width == 1:
+            reach = reach.sum(keepdims=True)
+        self.scale = 1 / np.sqrt(reach[: self.width])
 
     def encode(self, codes: np.ndarray) -> np.ndarray:
-        """Return standardised indicators, zeros where the cell has no level."""
+        """Return centred indicators, zeros where the cell has no level."""
         placed = self._positions(codes)
         seen = np.flatnonzero(~np.isnan(placed))
         indicators = np.zeros((len(codes), self.width), codes.dtype)
@@ -92,7 +96,7 @@ class LevelEncoder:
     def decode(
         self, indicators: np.ndarray, generator: np.random.Generator | None
     ) -> np.ndarray:
-        """Return codes by probabilities or standardised indicators."""
+        """Return codes by probabilities or centred indicators."""
         if not len(self.position):
             return np.full(len(indicators), np.nan)
         chances = indicators * self.scale + self.centre
@@ -128,5 +132,4 @@ class LevelEncoder:
         """Squared error, at the mean, of one more level that has no indicator."""
         share = 1 / (1 + self.mass)
         of_levels = (1 - share) ** 2 * (self.share * self.frequency**2).sum()
-        variance = 1 - of_levels - share**2
-        return float((2 - 2 * share) / variance - 1) if variance > 0 else 0.0
+        return float(of_levels + (1 - share) ** 2)

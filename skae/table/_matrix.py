@@ -17,9 +17,10 @@ class TableEncoder:
 
     The matrix has the numeric columns first, then the columns of two levels as one
     indicator each, then those of more levels as one indicator per level. Indicators are
-    centred, and those of one column divided by one number, so that their variances add
-    up to one: a column of fifty levels weighs as much as a number. Levels beyond the 30
-    most frequent, and those of fewer than three rows, share an indicator.
+    centred, and have no other scale but that the single one of two levels is √2 times
+    as large: the variance of a column is its Gini impurity, as in a table that is
+    one-hot encoded. Levels beyond the 30 most frequent, and those of fewer than three
+    rows, share an indicator.
 
     Parameters
     ----------
