@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from settings import curved_table
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import (
     load_breast_cancer,
     load_diabetes,
@@ -22,7 +23,7 @@ from sklearn.datasets import (
 )
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
@@ -104,8 +105,9 @@ def test_held_out_rows_are_never_reconstructed_worse_than_by_pca(load):
     assert r_squared(test, reconstruction(fitted, test)) >= linear - 0.001
 
 
-def test_a_curved_surface_is_flattened(trained):
+def test_a_curved_surface_is_flattened():
     test = curved_table(seed=1)
+    trained = AutoencoderTransformer(2, legibility=0, random_state=0).fit(X)
     linear = AutoencoderTransformer(2, max_iter=0).fit(X).score(test)
     assert linear < 0.5
     assert trained.score(test) > 0.9
@@ -294,10 +296,37 @@ def test_noise_is_in_the_units_that_columns_are_scaled_to(scaling):
     np.testing.assert_allclose(restored, reconstruction(same, scaled), rtol=1e-6)
 
 
-def test_sparsity_draws_codes_to_zero():
-    plain = AutoencoderTransformer(4, max_iter=100, **QUICK).fit(X)
-    sparse = AutoencoderTransformer(4, max_iter=100, sparsity=0.3, **QUICK).fit(X)
-    assert np.abs(sparse.transform(X)).mean() < 0.5 * np.abs(plain.transform(X)).mean()
+@pytest.mark.parametrize("options", [{"max_iter": 0}, {"max_iter": 100}], ids=str)
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_sparsity_is_the_share_of_a_code_that_is_zero(share, options):
+    codes = AutoencoderTransformer(4, sparsity=share, **QUICK, **options)
+    zeros = codes.fit_transform(X) == 0
+    assert zeros.mean() == pytest.approx(share, abs=0.01)
+    assert len(np.unique(zeros.sum(axis=1))) > 1  # rows need different numbers
+
+
+@pytest.mark.parametrize("load", [load_breast_cancer, load_digits])
+@pytest.mark.parametrize("twice", [False, True])
+def test_sparse_codes_reconstruct_about_as_well_as_dense_ones(load, twice):
+    table = load().data
+    train, test = train_test_split(table, test_size=0.3, random_state=0)
+    options = {"n_components": table.shape[1] * (2 if twice else 1), "random_state": 0}
+    dense = AutoencoderTransformer(max_iter=0, **options).fit(train)
+    sparse = AutoencoderTransformer(sparsity=0.55, max_iter=50, **options).fit(train)
+    assert sparse.score(test) > dense.score(test) - 0.03
+    assert (sparse.transform(test) == 0).mean() > 0.5
+
+
+def test_legibility_keeps_codes_near_those_of_pca(trained):
+    free = AutoencoderTransformer(2, legibility=0, random_state=0).fit(X)
+    start = AutoencoderTransformer(2, max_iter=0).fit(X)
+
+    def departure(fitted):
+        read = LinearRegression().fit(fitted.transform(X), start.transform(X))
+        return 1 - read.score(fitted.transform(X), start.transform(X))
+
+    assert departure(trained) < 0.5 * departure(free)
+    assert start.score(X) < trained.score(X) < free.score(X)
 
 
 def test_penalties_shrink_the_networks_and_spare_the_linear_path():
@@ -401,20 +430,11 @@ def mixed_frame(n_rows=300, seed=0):
 
 
 def encoded(frame, like=None):
-    """Standardise numbers and indicators, those of one column by one number."""
-    like = frame if like is None else like
-    numbers = StandardScaler().fit(like[["size", "square"]])
-    parts = [numbers.transform(frame[["size", "square"]])]
-    for name in ("big", "group", "town"):
-        one_hot = OneHotEncoder(sparse_output=False).fit(like[[name]])
-        columns = one_hot.transform(like[[name]])
-        first = 1 if columns.shape[1] == 2 else 0
-        centre, scale = (
-            columns.mean(axis=0),
-            np.sqrt(columns[:, first:].var(axis=0).sum()),
-        )
-        parts.append(((one_hot.transform(frame[[name]]) - centre) / scale)[:, first:])
-    return np.concatenate(parts, axis=1)
+    """Standardise numbers and leave indicators as they are, as users of PCA do."""
+    numbers, levels = ["size", "square"], ["big", "group", "town"]
+    one_hot = ("levels", OneHotEncoder(sparse_output=False), levels)
+    both = ColumnTransformer([("numbers", StandardScaler(), numbers), one_hot])
+    return both.fit(frame if like is None else like).transform(frame)
 
 
 def holes_in(frame, share=0.25, seed=0):

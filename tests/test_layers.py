@@ -18,6 +18,7 @@ from skae.network._layers import (
     ACTIVATIONS,
     Dropout,
     Gate,
+    HardThreshold,
     LinearPath,
     linear,
     seed_dropout,
@@ -79,6 +80,38 @@ def test_seeds_reach_the_dropout_of_nested_modules():
     shared = generator()
     seed_dropout(module, shared)
     assert all(layer.generator is shared for layer in layers(module, Dropout))
+
+
+# ------------------------------------------------------------------------ thresholds
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_threshold_sets_the_smallest_share_of_codes_to_zero(share):
+    threshold, codes = HardThreshold(share).double(), draws(50, 4)
+    assert torch.equal(threshold(codes), codes)
+    threshold.settle(codes, torch.ones(50).double())
+    kept = threshold(codes)
+    assert (kept == 0).sum() == round(share * codes.numel())
+    assert kept[kept != 0].abs().min() > codes[kept == 0].abs().max()
+
+
+def test_a_threshold_counts_rows_by_their_weight():
+    weight = torch.tensor([3.0, 1.0, 0.0, 2.0]).double()
+    one, other = HardThreshold(0.4).double(), HardThreshold(0.4).double()
+    codes = draws(4, 3)
+    one.settle(codes, weight)
+    other.settle(codes.repeat_interleave(weight.long(), 0), torch.ones(6).double())
+    assert torch.equal(one.level, other.level)
+
+
+def test_members_have_a_threshold_each():
+    codes, weight = draws(3, 20, 2), torch.ones(20).double()
+    whole, one = HardThreshold(0.3).double(), HardThreshold(0.3).double()
+    whole.level = torch.zeros(3, 1, 1).double()
+    whole.settle(codes, weight)
+    for member in range(3):
+        one.settle(codes[member], weight)
+        assert torch.equal(whole(codes)[member], one(codes[member]))
 
 
 # --------------------------------------------------------------------- affine layers
