@@ -149,10 +149,10 @@ class ComponentsDisplay:
         self.bars_ = ax.barh(range(len(effects)), effects)
         ax.axvline(0, color="grey", lw=0.8)
         ax.invert_yaxis()
-        carried = (
-            "" if self.shares is None else f", {self.shares[0]:.0%} of the variance"
-        )
-        ax.set_xlabel(f"{LABEL}\n(component 0{carried})")
+        carries = ""
+        if self.shares is not None:
+            carries = f"\n(component 0, {self.shares[0]:.0%} of the variance)"
+        ax.set_xlabel(LABEL + carries)
 
     def _plot_heat_map(self, ax: Axes, effects: np.ndarray) -> None:
         most = np.abs(effects).max() or 1.0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.collections import EllipseCollection, PathCollection
     from matplotlib.figure import Figure, SubFigure
 
-MOST_CLASSES = 20  # that have a colour of their own
+MOST_CLASSES = 18  # that have a colour of their own
 MOST_DIGITS = 20  # whole numbers of so few values are classes
 MOST_ELLIPSES = 300
 N_DEVIATIONS = 2  # half axes of an ellipse
@@ -341,11 +341,14 @@ def _classes(column: pd.Series) -> tuple[np.ndarray, list[str]]:
 
 
 def _palette(names: Sequence[str]) -> list[Any]:
-    """Return a colour per class; grey is for those that have none of their own."""
+    """Return a colour per class; grey is for the others where there are many."""
     import matplotlib.pyplot as plt
 
     own = [name for name in names if name not in (OTHER, MISSING)]
     palette: Any = plt.colormaps["tab10" if len(own) <= 10 else "tab20"]
-    greys = {OTHER: "silver", MISSING: "dimgrey"}
-    of_own = dict(zip(own, palette.colors, strict=False))
-    return [of_own.get(name, greys.get(name)) for name in names]
+    colours = palette.colors
+    if len(own) > 10:
+        colours = [colour for colour in colours if len(set(colour)) > 1]
+    of_own = dict(zip(own, colours, strict=False))
+    of_others = {OTHER: "silver", MISSING: plt.rcParams["text.color"]}
+    return [of_own.get(name, of_others.get(name)) for name in names]

@@ -133,7 +133,7 @@ class LossCurveDisplay:
             clip_on=False,
             label=f"kept: epoch {self.best_iter}" if self.best_iter else "kept: start",
         )
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params(axis="x", integer=True)
         ax.set(xlabel="epoch", ylabel="loss", title=self.estimator_name)
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from os.path import commonprefix
+from collections.abc import Collection, Iterable
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
@@ -40,10 +40,16 @@ def shortened(names: Iterable[Any], longest: int = LONGEST_NAME) -> list[str]:
         alike.setdefault(cut, set()).add(name)
     for place, cut in enumerate(short):
         if len(alike[cut]) > 1:
-            shared = len(commonprefix(list(alike[cut])))
+            shared = _n_shared(alike[cut])
             rest = whole[place][max(shared - KEPT_BEFORE, 0) :]
             short[place] = _without_middle(f"…{rest}", longest, after=0)
     return [name.replace("$", r"\$") for name in short]
+
+
+def _n_shared(names: Collection[str]) -> int:
+    """Count the characters that all names begin with."""
+    columns = zip(*names, strict=False)
+    return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, columns))
 
 
 def _without_middle(name: str, longest: int, after: int | None = None) -> str:

@@ -306,11 +306,7 @@ def _with_values(names: pd.Index, cells: pd.Series) -> list[str]:
 
 
 def _reason(score: float, expected: Any) -> str:
-    told = (
-        "missing"
-        if np.isnan(score)
-        else f"{score:.1f} nats".replace("-", "\N{MINUS SIGN}")
-    )
+    told = "missing" if np.isnan(score) else f"{score:.1f} nats"
     return f"{told} (expected {_text(expected)})"
 
 
