@@ -96,16 +96,15 @@ def compare_tables(
 
 def paired(real: Any, drawn: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return two tables as frames of the same columns, numbers or levels in both."""
-    real, names = as_pandas(real), getattr(drawn, "columns", None)
-    drawn = as_pandas(drawn)
-    if drawn.shape[1] != real.shape[1] or (
-        names is not None and set(drawn.columns) != set(real.columns)
-    ):
+    are_named = hasattr(real, "columns") and hasattr(drawn, "columns")
+    real, drawn = as_pandas(real), as_pandas(drawn)
+    is_wrong = drawn.shape[1] != real.shape[1]
+    if is_wrong or (are_named and set(drawn.columns) != set(real.columns)):
         raise ValueError(
             f"got drawn rows with the columns {list(drawn.columns)}, but expected "
             f"those of the real ones, {list(real.columns)}."
         )
-    drawn = drawn.set_axis(real.columns, axis=1) if names is None else drawn[[*real]]
+    drawn = drawn[[*real]] if are_named else drawn.set_axis(real.columns, axis=1)
     pairs = {
         name: _alike(real[name].reset_index(drop=True), drawn[name]) for name in real
     }
@@ -218,6 +217,14 @@ def _codes(column: pd.Series, like: pd.Series, n_levels: int) -> np.ndarray:
     return np.where(codes < 0, len(frequent), codes)
 
 
+def _whole(column: pd.Series) -> np.ndarray:
+    """Put holes below all numbers: trees want some number in every fold."""
+    numbers = column.to_numpy(np.float64)
+    seen = numbers[~np.isnan(numbers)]
+    below = seen.min() - np.ptp(seen) - 1 if len(seen) else 0.0
+    return np.where(np.isnan(numbers), below, numbers)
+
+
 def _tell_apart(
     real: pd.DataFrame, drawn: pd.DataFrame, cv: int, seed: int
 ) -> np.ndarray:
@@ -229,12 +236,11 @@ def _tell_apart(
     ]
     both = pd.concat(some, ignore_index=True)
     is_level = [not holds_numbers(both[name]) for name in both]
-    matrix = np.column_stack(
-        [
-            _codes(both[name], both[name], MOST_CATEGORIES) if level else both[name]
-            for name, level in zip(both, is_level, strict=True)
-        ]
-    ).astype(np.float64)
+    columns = [
+        _codes(both[name], both[name], MOST_CATEGORIES) if level else _whole(both[name])
+        for name, level in zip(both, is_level, strict=True)
+    ]
+    matrix = np.column_stack(columns).astype(np.float64)
     of = np.repeat([0, 1], [len(table) for table in some])
     classifier = HistGradientBoostingClassifier(
         categorical_features=is_level, random_state=seed
