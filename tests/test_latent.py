@@ -142,5 +142,7 @@ def test_what_is_not_there_is_refused(fitted):
         LatentDisplay.from_estimator(fitted, X, components=(0, 3))
     with pytest.raises(ValueError, match="got ellipses=True for Autoencoder"):
         LatentDisplay.from_estimator(fitted, X, ellipses=True)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        LatentDisplay.from_estimator(fitted, X, np.arange(5))
     with pytest.raises(NotFittedError):
         LatentDisplay.from_estimator(AutoencoderTransformer(), X)

@@ -56,7 +56,8 @@ def compare_tables(
             correlation ratio, of two columns of levels Cramér's V.
         `auc` : ndarray of shape (cv,)
             Area under the curve of a `HistGradientBoostingClassifier` that tells drawn
-            rows from real ones, in each fold: 0.5 if it cannot, 1 if it always can.
+            rows from real ones, in each fold: 1 if it always can, 0.5 if it cannot, or
+            a little less where `real` are the rows whose margins `sample` matches.
 
     Raises
     ------

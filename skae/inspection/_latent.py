@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ._effects import decoded
 from ._pictures import as_pandas, holds_numbers, linear_start, shortened
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 MOST_CLASSES = 18  # that have a colour of their own
-MOST_DIGITS = 20  # whole numbers of so few values are classes
 MOST_ELLIPSES = 300
 N_DEVIATIONS = 2  # half axes of an ellipse
 OTHER = "(others)"
@@ -127,7 +126,7 @@ class LatentDisplay:
         X : array-like of shape (n_samples, n_features)
             The table, with the columns of the fit.
         y : array-like of shape (n_samples,), default=None
-            What colours the rows: text, booleans and whole numbers of up to 20 values
+            What colours the rows: text, booleans and whole numbers of up to 18 values
             are classes, with a legend; other numbers get a colour bar.
         components : tuple of two int, default=(0, 1)
             Which components of the code; the first two carry most.
@@ -152,7 +151,8 @@ class LatentDisplay:
         Raises
         ------
         ValueError
-            If the code lacks a component, or the model a posterior.
+            If the code lacks a component, the model a posterior, or `y` has another
+            length than `X`.
         """
         check_is_fitted(estimator)
         chosen = list(components)
@@ -168,6 +168,7 @@ class LatentDisplay:
                 "VAETransformer, whose codes have a posterior."
             )
         codes = np.asarray(estimator.transform(X), dtype=np.float64)
+        check_consistent_length(codes, y)
         path = None
         if walk is not None:
             path = np.linspace(codes[walk[0]], codes[walk[1]], n_steps)
@@ -321,7 +322,7 @@ def _are_classes(column: pd.Series) -> bool:
     if not holds_numbers(column):
         return True
     values = column.dropna().unique()
-    return len(values) <= MOST_DIGITS and not np.any(np.mod(values.astype(float), 1))
+    return len(values) <= MOST_CLASSES and not np.any(np.mod(values.astype(float), 1))
 
 
 def _classes(column: pd.Series) -> tuple[np.ndarray, list[str]]:

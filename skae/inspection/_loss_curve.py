@@ -133,6 +133,7 @@ class LossCurveDisplay:
             clip_on=False,
             label=f"kept: epoch {self.best_iter}" if self.best_iter else "kept: start",
         )
+        ax.set_xlim(right=1.02 * max(len(epochs), 1))
         ax.locator_params(axis="x", integer=True)
         ax.set(xlabel="epoch", ylabel="loss", title=self.estimator_name)
         ax.legend()

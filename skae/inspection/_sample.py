@@ -261,7 +261,7 @@ def _plot_numbers(ax: Axes, real: pd.Series, drawn: pd.Series) -> tuple[Any, Any
             ax.stairs(shares, edges, fill=label == "real", color=colour, label=label)
         )
         artists[-1].set(alpha=0.5 if label == "real" else 1.0, lw=1.3)
-    ax.locator_params(axis="x", nbins=4)
+    ax.locator_params(axis="x", nbins=3)
     return artists[0], artists[1]
 
 
