@@ -244,10 +244,12 @@ class ReconstructionErrorDisplay:
         (self.cells_,) = ax.plot(
             of_cells, places, "o", color="C3", label="cell", **{**style, "ms": 5}
         )
-        ax.set_xscale("symlog", linthresh=LINEAR)
         most = np.nanmax(np.abs([*of_cells, *of_expected, LINEAR]), initial=LINEAR)
+        # The middle keeps its share of the axis however far a cell is.
+        middle = max(1.0, np.log10(most / LINEAR) / 2)
+        ax.set_xscale("symlog", linthresh=LINEAR, linscale=middle)
         ax.set_xlim(-1.4 * most, 1.4 * most)
-        _plain_ticks(ax, most)
+        _mark_band(ax, most)
         ax.set_yticks(places, _with_values(shown, cells))
         ax.invert_yaxis()
         _label_right(ax, [_reason(*c) for c in zip(scores, expected, strict=True)])
@@ -291,12 +293,14 @@ def _in_band(
     return ends, of_cells, of_expected
 
 
-def _plain_ticks(ax: Axes, most: float) -> None:
-    """Write few distances as plain numbers, powers of ten where cells are far."""
-    far = [10.0**k for k in range(1, 16) if 10.0**k <= 1.4 * most]
-    positive = [1.0, *far[:: -(-len(far) // 3) or 1]]
-    ticks = [*(-t for t in positive[::-1]), 0.0, *positive]
-    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+def _mark_band(ax: Axes, most: float) -> None:
+    """Mark the median, the ends of the band, and a power of ten where cells are far."""
+    power = int(np.log10(1.4 * most))
+    far = {10.0**power: f"10^{{{power}}}" if power > 3 else f"{10**power}"}
+    marks = {1.0: "1"} | (far if power else {})
+    ticks = {-at: f"$-{text}$" for at, text in marks.items()}
+    ticks |= {0.0: "$0$"} | {at: f"${text}$" for at, text in marks.items()}
+    ax.set_xticks(list(ticks), list(ticks.values()))
     ax.minorticks_off()
 
 
@@ -306,7 +310,7 @@ def _with_values(names: pd.Index, cells: pd.Series) -> list[str]:
 
 
 def _reason(score: float, expected: Any) -> str:
-    told = "missing" if np.isnan(score) else f"{score:.1f} nats"
+    told = "missing" if np.isnan(score) else f"{np.round(score, 1) + 0.0:.1f} nats"
     return f"{told} (expected {_text(expected)})"
 
 
