@@ -4,12 +4,27 @@ from ._autoencoder import AutoencoderTransformer
 from ._imputer import AutoencoderImputer
 from ._state import VERSION
 from ._vae import VAETransformer
+from .inspection._comparison import compare_tables
+from .inspection._components import ComponentsDisplay
+from .inspection._effects import component_effects, traverse
+from .inspection._latent import LatentDisplay
 from .inspection._loss_curve import LossCurveDisplay
+from .inspection._reconstruction_error import ReconstructionErrorDisplay
+from .inspection._sample import SampleDisplay
+from .inspection._width import WidthDisplay
 
 __all__ = [
     "AutoencoderImputer",
     "AutoencoderTransformer",
+    "ComponentsDisplay",
+    "LatentDisplay",
     "LossCurveDisplay",
+    "ReconstructionErrorDisplay",
+    "SampleDisplay",
     "VAETransformer",
+    "WidthDisplay",
+    "compare_tables",
+    "component_effects",
+    "traverse",
 ]
 __version__ = VERSION

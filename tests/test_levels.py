@@ -219,3 +219,22 @@ def test_the_error_of_an_unseen_level_is_that_of_one_more_row(counts):
     indicator = np.arange(len(shares)) == len(counts)
     expected = np.square(indicator - shares).sum()
     assert_allclose(counted(*counts).error_of_unseen, expected)
+
+
+@given(counts=COUNTS)
+@settings(max_examples=60, deadline=None)
+def test_columns_stand_for_levels_in_their_order(counts):
+    level = LevelEncoder(codes_of(*counts), None)
+    groups = level.sharing()
+    assert len(groups) == level.width
+    last = range(len(counts))[len(counts) - level.width :]
+    assert [group.tolist() for group in groups] == [[code] for code in last]
+
+
+def test_rare_levels_share_the_last_column():
+    level = LevelEncoder(codes_of(9, 1, 8, 2, 7), None)
+    assert [group.tolist() for group in level.sharing()] == [[0], [2], [4], [1, 3]]
+
+
+def test_a_single_level_has_no_column():
+    assert LevelEncoder(codes_of(5), None).sharing() == []

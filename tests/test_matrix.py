@@ -238,3 +238,14 @@ def test_integer_weights_encode_as_repeated_rows():
     assert one.blocks_ == other.blocks_
     assert_allclose(one.encode(X).matrix, other.encode(X).matrix, atol=1e-9)
     assert_allclose(one.log_jacobian(X), other.log_jacobian(X))
+
+
+def test_continuous_columns_are_numbers_and_indicators():
+    X = mixed()
+    encoder = encoder_of(X)
+    columns = encoder.continuous(encoder.encode(X).matrix)
+    assert_allclose(columns[:, 0], X[:, 0])
+    assert_allclose(columns[:, 1], X[:, 2])
+    assert_allclose(columns[:, 2], X[:, 3] == 1, atol=1e-12)
+    expected = np.c_[X[:, [1]] == np.arange(5), X[:, [5]] == np.arange(3)]
+    assert_allclose(columns[:, 3:], expected, atol=1e-12)

@@ -138,6 +138,30 @@ def test_expected_rows_have_the_likeliest_level():
     assert (taken[:, 1] >= rows[:, 1].min()).all()
 
 
+@OF_TABLES
+def test_a_matrix_is_all_numbers_of_its_rows(name):
+    table, rows, _ = fitted(name)
+    names, values = table.as_numbers(table.encode(rows).matrix)
+    found = pd.DataFrame(values, columns=names)
+    for column, cells in zip(table.column_names, rows.T, strict=True):
+        seen = ~np.isnan(cells)
+        levels = table.frames.levels_.get(list(table.column_names).index(column))
+        if levels is None and seen.any():
+            assert_allclose(found[column][seen], cells[seen], atol=1e-9)
+        for code, level in enumerate([] if levels is None else levels):
+            if (key := f"{column}={level}") in found:
+                assert_allclose(found[key][seen], cells[seen] == code, atol=1e-9)
+    n_two = len([name for name in names if name.startswith("two=")])
+    assert n_two == ("two" in table.column_names)
+
+
+def test_columns_that_the_matrix_lacks_are_zero_as_numbers():
+    table, rows, _ = fitted("all missing")
+    names, values = table.as_numbers(table.encode(rows).matrix)
+    lacking = [names.index("none"), names.index("same")]
+    assert_array_equal(values[:, lacking], 0)
+
+
 @pytest.mark.parametrize("name", ["numbers", "frame"])
 def test_decoded_numbers_are_kept_within_the_range(name):
     table, rows, _ = fitted(name)

@@ -1,4 +1,4 @@
-"""Pictures of fitted estimators, in the form of scikit-learn's Displays."""
+"""A picture of a fit: its losses over the epochs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ._pictures import make_axes
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
@@ -14,9 +16,10 @@ if TYPE_CHECKING:
 
 
 class LossCurveDisplay:
-    """The losses of a fit over its epochs, those of earlier fits with `warm_start`.
+    """The losses of a fit over its epochs, the epoch that was kept, and PCA's level.
 
-    It is best made by :meth:`from_estimator`.
+    With `warm_start` the curves are those of all fits. It is best made by
+    :meth:`from_estimator`.
 
     Parameters
     ----------
@@ -30,6 +33,8 @@ class LossCurveDisplay:
         Epoch of the weights that were kept; 0 where that is the start.
     estimator_name : str, default=None
         Title of the picture.
+    start_name : str, default="start"
+        What the start is called.
 
     Attributes
     ----------
@@ -37,6 +42,9 @@ class LossCurveDisplay:
     figure_ : matplotlib Figure
     lines_ : list of matplotlib Line2D
         The training loss, the validation loss and the level of the start.
+    kept_ : matplotlib Line2D
+        The validation loss of the weights that were kept, at their epoch; at epoch 0
+        that is the start.
 
     Examples
     --------
@@ -52,6 +60,7 @@ class LossCurveDisplay:
     ax_: Axes
     figure_: Figure | SubFigure
     lines_: list[Line2D]
+    kept_: Line2D
 
     def __init__(
         self,
@@ -60,12 +69,14 @@ class LossCurveDisplay:
         start_loss: float,
         best_iter: int,
         estimator_name: str | None = None,
+        start_name: str = "start",
     ) -> None:
         self.loss_curve = loss_curve
         self.validation_curve = validation_curve
         self.start_loss = start_loss
         self.best_iter = best_iter
         self.estimator_name = estimator_name
+        self.start_name = start_name
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Axes | None = None) -> Self:
@@ -90,6 +101,7 @@ class LossCurveDisplay:
             estimator.start_loss_,
             estimator.best_iter_,
             type(estimator).__name__,
+            _name_of_start(estimator),
         )
         return display.plot(ax=ax)
 
@@ -106,18 +118,35 @@ class LossCurveDisplay:
         display : LossCurveDisplay
             This display, with its artists as attributes.
         """
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
+        ax = make_axes(ax)
         epochs = np.arange(1, len(self.loss_curve) + 1)
         (training,) = ax.plot(epochs, self.loss_curve, alpha=0.5, label="training")
         (validation,) = ax.plot(epochs, self.validation_curve, label="validation")
-        start = ax.axhline(self.start_loss, color="grey", ls="--", label="start")
-        if self.best_iter:
-            ax.axvline(self.best_iter, color="grey", ls=":", label="kept")
+        level: dict[str, Any] = {"color": "grey", "ls": "--", "label": self.start_name}
+        start = ax.axhline(self.start_loss, **level)
+        losses = [self.start_loss, *self.validation_curve]
+        (self.kept_,) = ax.plot(
+            [self.best_iter],
+            [losses[self.best_iter]],
+            "o",
+            color=validation.get_color(),
+            clip_on=False,
+            label=f"kept: epoch {self.best_iter}" if self.best_iter else "kept: start",
+        )
+        ax.set_xlim(right=1.02 * max(len(epochs), 1))
+        ax.locator_params(axis="x", integer=True)
         ax.set(xlabel="epoch", ylabel="loss", title=self.estimator_name)
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
         self.lines_ = [training, validation, start]
         return self
+
+
+def _name_of_start(estimator: Any) -> str:
+    """Say what the weights before the first step are."""
+    if not estimator.linear_path:
+        return "start: untrained networks"
+    if hasattr(estimator, "elbo"):
+        return "start: probabilistic PCA"
+    asked = estimator.noise != "auto" and estimator.noise > 0
+    return f"start: {'linear denoiser' if asked or estimator.masking else 'PCA'}"

@@ -93,6 +93,12 @@ class LevelEncoder:
         positions[known] = self.position[codes[known].astype(int)]
         return positions
 
+    def sharing(self) -> list[np.ndarray]:
+        """Return the levels of each column that there is."""
+        positions = range(self.position.max() + 1)
+        groups = [np.flatnonzero(self.position == position) for position in positions]
+        return groups[len(groups) - self.width :]
+
     def decode(
         self, indicators: np.ndarray, generator: np.random.Generator | None
     ) -> np.ndarray:

@@ -227,6 +227,13 @@ class TableEncoder:
                 X[:, feature] = level.decode(np.empty((len(X), 0)), generator)
         return X
 
+    def continuous(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the matrix with numbers and chances of levels for its columns."""
+        n_numbers = len(self.numeric_)
+        numbers = self.scaler_.decode(matrix[:, :n_numbers])
+        indicators = matrix * self.scale_ + self.centre_
+        return np.concatenate([numbers, indicators[:, n_numbers:]], axis=1)
+
     def within_range(self, X: np.ndarray) -> np.ndarray:
         """Keep numbers to the range and the decimals of the fit."""
         X[:, self.numeric_] = self.scaler_.within_range(X[:, self.numeric_])

@@ -168,6 +168,32 @@ class Table:
         """Return rows, of numbers and likeliest levels, that a matrix stands for."""
         return self.encoder.decode(matrix)
 
+    def as_numbers(self, matrix: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return all that a matrix says of rows as numbers, which move as it does.
+
+        Numbers are not rounded, and of levels there is the chance of each, except for
+        the first of two. Columns that the matrix lacks are zero.
+        """
+        decoded, spans = self.encoder.continuous(matrix), dict(self.spans)
+        names: list[str] = []
+        columns = []
+        for feature, name in enumerate(self.column_names):
+            if feature not in spans:
+                names.append(name)
+                columns.append(np.zeros((len(matrix), 1)))
+                continue
+            columns.append(decoded[:, spans[feature]])
+            is_level = self.has_levels_in(feature)
+            names += self._level_names(feature, name) if is_level else [name]
+        return names, np.concatenate(columns, axis=1)
+
+    def _level_names(self, feature: int, name: str) -> list[str]:
+        """Name the indicators of a column of levels."""
+        levels = self.frames.levels_[feature]
+        groups = self.encoder.levels_[feature].sharing()
+        names = [levels[of[0]] if len(of) == 1 else "(rare)" for of in groups]
+        return [f"{name}={level}" for level in names]
+
     def realise(self, matrix: np.ndarray, seed: int) -> np.ndarray:
         """Make drawn rows of the matrix rows of the table.
 
