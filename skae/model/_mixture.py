@@ -166,23 +166,15 @@ class MixtureConditional(OfParts):
             mean = np.where(self.seen, self.X, means[part])
             yield Part(chance, mean, np.where(self.seen, 0.0, variances[part]))
 
-    def draws(
-        self, n: int, generator: np.random.Generator, *, shared: bool = False
-    ) -> np.ndarray:
-        """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells.
-
-        With `shared`, all rows have the same random numbers: what numbers are drawn for
-        a row does then not depend on its company.
-        """
+    def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""
         mixture, n_rows = self.mixture, len(self.X)
-        n_noises = 1 if shared else n_rows
-        noise = generator.standard_normal((n, n_noises, mixture.n_numbers))
+        noise = generator.standard_normal((n, n_rows, mixture.n_numbers))
         part = np.empty((n, n_rows), dtype=int)
         for draw in range(n):
-            uniform = generator.random((n_noises, 1))
+            uniform = generator.random((n_rows, 1))
             part[draw] = draw_index(self.memberships, uniform)
         levels = mixture.levels.draw(mixture.chances[part], generator)
-        noise = np.broadcast_to(noise, (n, n_rows, mixture.n_numbers))
         drawn = np.concatenate([noise, levels], axis=2)
         for pattern, rows in self._patterns():
             if len(pattern.unseen):
