@@ -11,7 +11,7 @@ from sklearn.utils import gen_batches
 
 GIVEN_POINTS = 10_000  # of importance sampling, for one row of given values
 REFERENCE_ROWS = 100
-DRAWN_NUMBERS = 2_000_000  # at once
+MOST_NUMBERS = 2_000_000  # of rows, at all points, in memory
 LARGEST_RARITY = 10_000  # how many times less likely than usual given values may be
 TINY = np.finfo(float).tiny
 LEAST_DRAWS = 20  # effective number of draws below which given values are too rare
@@ -135,6 +135,6 @@ def draw_given(
         digits = max(round(rarity / np.log(10)), 1)
         raise ValueError(TOO_RARE.format(f"10^{digits}"))
     drawn = np.empty((n_rows, X.shape[1]))
-    for some in gen_batches(n_rows, max(1, DRAWN_NUMBERS // X.shape[1])):
+    for some in gen_batches(n_rows, max(1, MOST_NUMBERS // X.shape[1])):
         drawn[some] = known.draws(some.stop - some.start, generator)[:, 0]
     return drawn

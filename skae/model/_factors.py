@@ -88,8 +88,7 @@ class FactorMixture:
 
         By Woodbury's identity and the determinant lemma, as in probabilistic PCA.
         """
-        (constant, *slopes), prior = self.slopes[part], self.codes.means[part]
-        slopes = np.reshape(slopes, (self.n_codes, self.n_numbers))
+        slopes, prior = self.slopes[part, 1:], self.codes.means[part]
         variances = self.deviations[part] ** 2
         pulls = slopes / variances
         outer = (slopes[:, None] * pulls).reshape(-1, self.n_numbers)
@@ -100,11 +99,11 @@ class FactorMixture:
         factors = roots[which]
         mean = np.tile(prior, (len(X), 1))
         for _ in range(REFINEMENTS):
-            left = np.where(seen, X - constant - mean @ slopes, 0.0)
+            left = np.where(seen, X - self.plane(part, mean), 0.0)
             slope = left @ pulls.T - (mean - prior) @ of_prior
             half = slope[:, None] @ factors
             mean += (half @ factors.swapaxes(1, 2))[:, 0]
-        left = np.where(seen, X - constant - mean @ slopes, 0.0)
+        left = np.where(seen, X - self.plane(part, mean), 0.0)
         exponent = (left**2) @ (1 / variances)
         exponent += (((mean - prior) @ of_prior) * (mean - prior)).sum(axis=1)
         volume = seen @ np.log(2 * np.pi * variances) + log_determinants[which]
@@ -127,16 +126,20 @@ class FactorMixture:
         every = np.ones(n_codes, dtype=bool)
         pattern = Pattern.of(self.codes.means, self.codes.covariances, every)
         parts += pattern.log_density(pattern.deviations(codes))
-        numbers, known = cells[:, : self.n_numbers], known[:, : self.n_numbers]
+        numbers = cells[:, : self.n_numbers]
+        mask = known[:, : self.n_numbers].astype(float)
+        volumes = mask @ np.log(2 * np.pi * self.deviations**2).T
         for part, deviation in enumerate(self.deviations):
-            left = np.where(known, numbers - self.plane(part, codes), 0.0)
-            volume = known @ np.log(2 * np.pi * deviation**2)
-            parts[:, part] -= 0.5 * ((left**2) @ deviation**-2.0 + volume)
+            left = self.plane(part, codes)
+            left -= numbers
+            left *= mask
+            left *= left
+            parts[:, part] -= 0.5 * (left @ deviation**-2.0 + volumes[:, part])
         return FactorConditional(self, X, seen, logsumexp(parts, axis=1), softmax(parts))
 
     def plane(self, part: int, codes: np.ndarray) -> np.ndarray:
         """Return the means of numbers in a part, given codes."""
-        return np.asarray(self.slopes[part, 0] + codes @ self.slopes[part, 1:])
+        return np.asarray(np.c_[np.ones(len(codes)), codes] @ self.slopes[part])
 
     def _log_chances(self, X: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Log-chance of each part and of the seen levels, (n_rows, n_parts)."""
@@ -210,6 +213,25 @@ class FactorConditional(OfParts):
             noise = np.zeros(mixture.n_codes), mixture.deviations[part] ** 2, spread
             mean = np.where(self.seen, self.X, mean)
             yield Part(chance, mean, np.where(self.seen, 0.0, np.concatenate(noise)))
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each cell; the seen ones are as they are."""
+        mixture, n_codes = self.mixture, self.mixture.n_codes
+        codes, numbers = self.X[:, :n_codes], slice(n_codes, n_codes + mixture.n_numbers)
+        mean, variance = np.zeros(self.X.shape), np.zeros(self.X.shape)
+        chances = self.memberships @ mixture.chances
+        levels = mixture.levels.moments(chances)
+        mean[:, numbers.stop :], variance[:, numbers.stop :] = levels
+        for part, chance in enumerate(self.memberships.T):
+            mean[:, numbers] += chance[:, None] * mixture.plane(part, codes)
+        variance[:, numbers] = self.memberships @ mixture.deviations**2
+        for part, chance in enumerate(self.memberships.T):
+            apart = mixture.plane(part, codes)
+            apart -= mean[:, numbers]
+            apart *= apart
+            apart *= chance[:, None]
+            variance[:, numbers] += apart
+        return np.where(self.seen, self.X, mean), np.where(self.seen, 0.0, variance)
 
     def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
         """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""

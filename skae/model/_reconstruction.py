@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .._schema import Encoded
 from .._torch import make_generator, no_gradients, to_numpy
-from ._conditional import OfParts, Part
+from ._conditional import MOST_NUMBERS, OfParts, Part
 from ._em import fit_mixture
 from ._factors import FactorMixture, independent_columns
 from ._given_codes import WIDEST, GivenCodes, JointMixture
@@ -27,7 +27,6 @@ CODE_PARTS = 30  # of the mixture that codes are drawn from
 ROWS_PER_PART = 20  # for each component of the code, or number of a row
 LEARNED_ROWS = 5_000
 COMPLETING_PARTS = 5  # of a mixture that draws the holes of a table
-MOST_NUMBERS = 4_000_000  # of rows at some points, in memory
 
 
 @dataclass(frozen=True)
