@@ -20,6 +20,7 @@ from .model._conditional import (
     draw_given,
     moments_of,
 )
+from .model._patterns import distinct_patterns
 from .table._table import Table
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
@@ -28,6 +29,7 @@ STRATEGIES = ("mean", "median")  # what a missing number becomes
 HALVINGS = 20  # of a deviation, to find a median
 TINY = np.finfo(float).tiny
 HOLE_ROWS = 1_000  # of the fit, that samples take their holes from
+HOLE_PATTERNS = 200  # among these rows: each may cost the cube of the columns
 MOST_ROWS = 1_024  # at a time
 
 
@@ -143,6 +145,10 @@ class TableDensity:
         """Let the table keep some rows, completed, with their patterns of holes."""
         if encoded.seen is not None:
             some = encoded.take(slice(HOLE_ROWS))
+            _, which = distinct_patterns(some.cells_seen)
+            new = np.unique(which, return_index=True)[1]
+            end = [*np.sort(new), len(some)][min(HOLE_PATTERNS, len(new))]
+            some = some.take(slice(end))
             generator = np.random.default_rng(self.margins_seed)
             (whole,) = self._given(some).draws(1, generator)
             self.table.remember_holes(some, whole)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp
 
-from ._codes import CodesOfRows
+from ._codes_of_rows import CodesOfRows
 from ._conditional import OfParts, Part
 from ._em import REGULARISATION, frequencies_of
 from ._level_columns import TINY, LevelColumns, draw_index
@@ -135,7 +135,9 @@ class FactorMixture:
             left *= mask
             left *= left
             parts[:, part] -= 0.5 * (left @ deviation**-2.0 + volumes[:, part])
-        return FactorConditional(self, X, seen, logsumexp(parts, axis=1), softmax(parts))
+        return FactorConditional(
+            self, X, seen, logsumexp(parts, axis=1), softmax(parts)
+        )
 
     def plane(self, part: int, codes: np.ndarray) -> np.ndarray:
         """Return the means of numbers in a part, given codes."""
@@ -217,7 +219,10 @@ class FactorConditional(OfParts):
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of each cell; the seen ones are as they are."""
         mixture, n_codes = self.mixture, self.mixture.n_codes
-        codes, numbers = self.X[:, :n_codes], slice(n_codes, n_codes + mixture.n_numbers)
+        codes, numbers = (
+            self.X[:, :n_codes],
+            slice(n_codes, n_codes + mixture.n_numbers),
+        )
         mean, variance = np.zeros(self.X.shape), np.zeros(self.X.shape)
         chances = self.memberships @ mixture.chances
         levels = mixture.levels.moments(chances)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from ._codes import CodesOfRows
+from ._codes_of_rows import CodesOfRows
 from ._factors import FactorMixture
 from ._level_columns import LevelColumns
 from ._mixture import Mixture
@@ -39,12 +39,16 @@ class JointMixture(Mixture):
         )
         means = np.empty((*parts.shape, n_codes))
         factors = np.empty((*parts.shape, n_codes, n_codes))
-        for pattern, rows in self._patterns(patterns_of(seen[:, : self.n_numbers])):
+        groups, wanted = (
+            patterns_of(seen[:, : self.n_numbers]),
+            np.arange(self.n_numbers),
+        )
+        for pattern, rows in self._patterns(groups, wanted=wanted < n_codes):
             deviations = pattern.deviations(X[rows])
             parts[rows] += pattern.log_density(deviations)
-            expected = pattern.expected(deviations)[:, :, :n_codes]
-            means[rows] = self.means[:, :n_codes] + expected.swapaxes(0, 1)
-            factors[rows] = pattern.factors[:, :n_codes, :n_codes]
+            expected = pattern.expected(deviations).swapaxes(0, 1)
+            means[rows] = self.means[:, :n_codes] + expected
+            factors[rows] = pattern.factors
         return CodesOfRows(parts, means, factors, self.n_numbers)
 
 
