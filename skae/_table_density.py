@@ -144,11 +144,7 @@ class TableDensity:
     def remember_holes(self, encoded: Encoded) -> None:
         """Let the table keep some rows, completed, with their patterns of holes."""
         if encoded.seen is not None:
-            some = encoded.take(slice(HOLE_ROWS))
-            _, which = distinct_patterns(some.cells_seen)
-            new = np.unique(which, return_index=True)[1]
-            end = [*np.sort(new), len(some)][min(HOLE_PATTERNS, len(new))]
-            some = some.take(slice(end))
+            some = _with_few_patterns(encoded.take(slice(HOLE_ROWS)))
             generator = np.random.default_rng(self.margins_seed)
             (whole,) = self._given(some).draws(1, generator)
             self.table.remember_holes(some, whole)
@@ -196,6 +192,13 @@ class TableDensity:
         n_columns = max(sum(self.table.encoder.widths), 1)
         n_rows = MOST_NUMBERS // (self.n_points * n_columns)
         return by_chunks(function, rows, min(max(n_rows, 1), MOST_ROWS))
+
+
+def _with_few_patterns(encoded: Encoded) -> Encoded:
+    """Return the first rows, up to one with a pattern of holes too many."""
+    _, which = distinct_patterns(encoded.cells_seen)
+    firsts = np.sort(np.unique(which, return_index=True)[1])
+    return encoded.take(slice([*firsts, len(encoded)][: HOLE_PATTERNS + 1][-1]))
 
 
 def _medians(parts: Sequence[Part], columns: slice) -> np.ndarray:
