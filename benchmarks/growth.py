@@ -10,10 +10,11 @@ Seconds are of the process, on one thread where nothing else is said.
 from __future__ import annotations
 
 import time
+import tracemalloc
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,48 @@ def margins() -> float:
     return cpu_seconds(lambda: fit(X))
 
 
+def with_holes(X: np.ndarray, share: float) -> np.ndarray:
+    return np.where(np.random.default_rng(1).random(X.shape) < share, np.nan, X)
+
+
+@cache
+def wide(cls: type) -> Any:
+    """Fit 1,000 rows of 600 columns with holes, and learn the margins of draws."""
+    model = cls(6, random_state=0, device="cpu", max_iter=3)
+    model.fit(with_holes(around_factors(1_000, 600), 0.2)).sample(1)
+    return model
+
+
+def wide_given() -> float:
+    """Megabytes of arrays, beyond the rows, that drawing around given cells takes."""
+    model = wide(AutoencoderTransformer)
+    tracemalloc.start()
+    rows = model.sample(1_000, random_state=0, given={0: 0.3, 7: -0.5})
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return (most - rows.nbytes) / 1e6
+
+
+def wide_imputed(cls: type) -> float:
+    """Seconds of imputing 50 rows of a wide table."""
+    rows = with_holes(around_factors(1_000, 600), 0.2)[:50]
+    model = wide(cls)
+    return cpu_seconds(lambda: model.impute(rows))
+
+
+def wide_cells() -> float:
+    """Seconds that the cells of a row of a wide table take to score."""
+    rows = with_holes(around_factors(1_000, 600), 0.2)[:5]
+    model = wide(AutoencoderTransformer)
+    return cpu_seconds(lambda: model.score_cells(rows)) / len(rows)
+
+
+def holed_fit(n_rows: int, n_columns: int) -> float:
+    """Seconds of a fit with holes that takes a step or two, its density included."""
+    X = with_holes(around_factors(n_rows, n_columns), 0.1)
+    return cpu_seconds(lambda: autoencoder(max_iter=1).fit(X))
+
+
 def holes(share: float, width: int) -> float:
     """Seconds of the linear start of 20,000 rows with holes."""
     X = around_factors(20_000, 48)
@@ -219,9 +262,15 @@ LINES: list[Line] = [
     ("silent budgets", silent_budgets, 0.0),
     ("wide start", wide_start, 2.0),
     ("wide, beside steps", wide_beside_steps, 5.0),
+    ("wide given MB", wide_given, 200.0),
+    ("wide imputed AE", lambda: wide_imputed(AutoencoderTransformer), 5.0),
+    ("wide imputed VAE", lambda: wide_imputed(VAETransformer), 5.0),
+    ("wide cells per row", wide_cells, 3.0),
     ("margins", margins, 5.0),
     ("holes, 10 %", lambda: holes(0.1, 8), 3.0),
     ("holes, 30 %", lambda: holes(0.3, 24), 3.0),
+    ("holes in a long fit", lambda: holed_fit(20_000, 48), 10.0),
+    ("holes in a wide fit", lambda: holed_fit(1_000, 600), 10.0),
     ("level columns", level_columns, 2.0),
 ]
 

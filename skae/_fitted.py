@@ -179,7 +179,7 @@ class FittedAutoencoder(
         """
         check_is_fitted(self)
         told = self._told(n_importance_samples)
-        scores, expected = told.cells(self._read(X))
+        scores, expected = told.cells(self._read(X), expect=return_expected)
         scores = self._in_output(self._table.frames.write_numbers(scores, X), X)
         return (scores, self._as_table(expected, X)) if return_expected else scores
 

@@ -8,26 +8,29 @@ from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
+from sklearn.utils import gen_batches
 
 from ._schema import Encoded
 from ._statistics import by_chunks
 from .model._conditional import (
+    MOST_NUMBERS,
     Conditional,
     Density,
     Part,
     draw_given,
     moments_of,
 )
+from .model._patterns import distinct_patterns
 from .table._table import Table
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
-QUADRATURE = NODES, WEIGHTS / WEIGHTS.sum()
+WEIGHTS = WEIGHTS / WEIGHTS.sum()
 STRATEGIES = ("mean", "median")  # what a missing number becomes
 HALVINGS = 20  # of a deviation, to find a median
 TINY = np.finfo(float).tiny
 HOLE_ROWS = 1_000  # of the fit, that samples take their holes from
+HOLE_PATTERNS = 200  # among these rows: each may cost the cube of the columns
 MOST_ROWS = 1_024  # at a time
-MOST_NUMBERS = 4_000_000  # of these rows, at all points, in memory
 
 
 @dataclass(frozen=True)
@@ -67,37 +70,43 @@ class TableDensity:
         of_numbers = self._means if strategy == "mean" else self._medians
 
         def of_chunk(some: np.ndarray) -> np.ndarray:
-            return of_numbers(self._given(self.table.encode(some)))
+            encoded = self.table.encode(some)
+            return of_numbers(self._given(encoded), ~encoded.cells_seen)
 
         whole, holed = rows.copy(), np.isnan(rows).any(axis=1)
         if holed.any():
             whole[holed] = self._by_chunks(of_chunk, rows[holed])
         return whole
 
-    def _means(self, known: Conditional) -> np.ndarray:
+    def _means(self, known: Conditional, wanted: np.ndarray) -> np.ndarray:
         """Return the mean of each number, by Gauss-Hermite quadrature in each part."""
         parts = list(known.parts())
         like = self.table.decode(moments_of(parts)[0])
         means = np.zeros(like.shape)
-        for part in parts:
-            deviation = np.sqrt(part.variance)
-            for node, weight in zip(*QUADRATURE, strict=True):
-                at_node = part.mean + node * deviation
-                drawn = self.table.with_numbers(at_node, like)
-                means += weight * part.chance[:, None] * drawn
+        size = MOST_NUMBERS // (len(NODES) * wanted.size)
+        for some in gen_batches(len(parts), max(1, size)):
+            chance, mean, variance = map(np.stack, zip(*parts[some], strict=True))
+            at_nodes = mean + np.multiply.outer(NODES, np.sqrt(variance))
+            weights, shape = np.multiply.outer(WEIGHTS, chance), at_nodes.shape[:2]
+            matrix, repeat = at_nodes.reshape(-1, mean.shape[2]), (np.prod(shape), 1)
+            tiled = np.tile(like, repeat), np.tile(wanted, repeat)
+            drawn = self.table.with_numbers(matrix, *tiled)
+            drawn = drawn.reshape(*shape, *like.shape)
+            means += np.einsum("qpn,qpnf->nf", weights, drawn)
         return self.table.averaged(means, like)
 
-    def _medians(self, known: Conditional) -> np.ndarray:
+    def _medians(self, known: Conditional, wanted: np.ndarray) -> np.ndarray:
         """Return the median of each number."""
         parts = list(known.parts())
         like = self.table.decode(moments_of(parts)[0])
-        return self.table.with_numbers(_medians(parts, slice(None)), like)
+        return self.table.with_numbers(_medians(parts, slice(None)), like, wanted)
 
-    def cells(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def cells(self, rows: np.ndarray, *, expect: bool) -> tuple[np.ndarray, np.ndarray]:
         """Log-density of each cell given the others, and what these let expect.
 
         By the chain rule the density of a cell is that of the row over that of the row
-        without it. Numbers are in the units of the matrix.
+        without it. Numbers are in the units of the matrix. Without `expect` cells are
+        in the place of what is expected.
         """
 
         def of_chunk(some: np.ndarray) -> np.ndarray:
@@ -110,11 +119,13 @@ class TableDensity:
                 others[:, columns] = False
                 known = self.density.given(X, others)
                 result[:, 0, feature] += whole - known.log_density
-                result[:, 1, feature] = self._expected(known, feature, columns)
+                if expect:
+                    result[:, 1, feature] = self._expected(known, feature, columns)
             result[:, 0][np.isnan(some)] = np.nan
             return result
 
-        self.table.match_margins(self.density.sample, self.margins_seed)
+        if expect:
+            self.table.match_margins(self.density.sample, self.margins_seed)
         densities, expected = self._by_chunks(of_chunk, rows).swapaxes(0, 1)
         return densities, expected
 
@@ -125,13 +136,15 @@ class TableDensity:
         rows = self.table.decode(matrix)
         if not self.table.has_levels_in(feature):
             matrix[:, columns] = _medians(parts, columns)
-            rows = self.table.with_numbers(matrix, rows)
+            wanted = np.zeros(matrix.shape, dtype=bool)
+            wanted[:, columns] = True
+            rows = self.table.with_numbers(matrix, rows, wanted)
         return rows[:, feature]
 
     def remember_holes(self, encoded: Encoded) -> None:
         """Let the table keep some rows, completed, with their patterns of holes."""
         if encoded.seen is not None:
-            some = encoded.take(slice(HOLE_ROWS))
+            some = _with_few_patterns(encoded.take(slice(HOLE_ROWS)))
             generator = np.random.default_rng(self.margins_seed)
             (whole,) = self._given(some).draws(1, generator)
             self.table.remember_holes(some, whole)
@@ -179,6 +192,13 @@ class TableDensity:
         n_columns = max(sum(self.table.encoder.widths), 1)
         n_rows = MOST_NUMBERS // (self.n_points * n_columns)
         return by_chunks(function, rows, min(max(n_rows, 1), MOST_ROWS))
+
+
+def _with_few_patterns(encoded: Encoded) -> Encoded:
+    """Return the first rows, up to one with a pattern of holes too many."""
+    _, which = distinct_patterns(encoded.cells_seen)
+    firsts = np.sort(np.unique(which, return_index=True)[1])
+    return encoded.take(slice([*firsts, len(encoded)][: HOLE_PATTERNS + 1][-1]))
 
 
 def _medians(parts: Sequence[Part], columns: slice) -> np.ndarray:

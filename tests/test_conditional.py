@@ -7,7 +7,7 @@ import pytest
 
 from skae.model._conditional import draw_given
 from skae.model._level_columns import LevelColumns
-from skae.model._mixture import Mixture
+from skae.model._mixture import Mixture, MixtureConditional
 
 CORRELATED = Mixture(
     np.ones(1),
@@ -40,3 +40,21 @@ def test_nothing_given_is_a_sample():
     X, seen = np.full((1, 2), np.nan), np.zeros((1, 2), dtype=bool)
     rows = draw_given(CORRELATED, X, seen, 4_000, np.random.default_rng(0))
     np.testing.assert_allclose(np.cov(rows.T), CORRELATED.covariances[0], atol=0.08)
+
+
+def test_many_draws_are_made_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr("skae.model._conditional.MOST_NUMBERS", 14)
+    sizes = []
+    whole = MixtureConditional.draws
+
+    def counted(self, n, generator):
+        sizes.append(n)
+        return whole(self, n, generator)
+
+    monkeypatch.setattr(MixtureConditional, "draws", counted)
+    X, seen = np.array([[0.5, np.nan]]), np.array([[True, False]])
+    rows = draw_given(CORRELATED, X, seen, 17, np.random.default_rng(0))
+    assert rows.shape == (17, 2)
+    assert (rows[:, 0] == 0.5).all()
+    assert len(np.unique(rows[:, 1])) == 17
+    assert sizes[-3:] == [7, 7, 3]

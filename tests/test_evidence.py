@@ -370,6 +370,22 @@ def test_rows_come_in_order_and_as_many_codes_as_asked_for(n_at_once, climb):
         assert weights.shape[1] == 1 or weights.numel() <= n_at_once
 
 
+def test_no_more_codes_are_decoded_at_once_than_asked_for_even_of_one_row():
+    model, cells, points = curved_vae(), cells_with_holes(), draws(50, N_CODES)
+    (expected,) = (
+        torch.cat([log_weights for *_, log_weights in drawn], dim=1)
+        for drawn in [list(weighted_codes(model, cells, points, 10**9, climb=False))]
+    )
+    decoder, sizes = model.decoder, []
+    decoder.register_forward_hook(
+        lambda module, inputs, output: sizes.append(output[..., 0].numel())
+    )
+    drawn = weighted_codes(model, cells, points, 7, climb=False)
+    found = torch.cat([log_weights for *_, log_weights in drawn], dim=1)
+    assert max(sizes) <= 7
+    torch.testing.assert_close(found, expected)
+
+
 # ---------------------------------------------------------------- evidence, exactly
 
 

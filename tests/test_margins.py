@@ -383,3 +383,17 @@ def test_integer_weights_are_repeated_rows_within_levels_too():
         if margins is every:
             expected = found
     assert_allclose(found, expected)
+
+
+def test_only_wanted_numbers_are_moved():
+    rng = np.random.default_rng(0)
+    table, drawn = rng.exponential(size=(500, 3)), rng.normal(size=(500, 3))
+    none = no_levels(drawn)
+    matching = Margins(table, none, None).matching(drawn, drawn, none)
+    wanted = rng.uniform(size=drawn.shape) < 0.3
+    wanted[:, 1] = False
+    found = matching.move(drawn, drawn, none, wanted)
+    np.testing.assert_array_equal(
+        found, np.where(wanted, matching.move(drawn, drawn, none), drawn)
+    )
+    assert (found[wanted] != drawn[wanted]).all()

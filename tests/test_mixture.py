@@ -278,22 +278,6 @@ def test_draws_are_repeatable(density):
     assert_array_equal(one, other)
 
 
-def test_shared_random_numbers_make_draws_of_a_row_independent_of_its_company():
-    density = mixture(widths=())
-    X = drawn(density, 12)
-    seen = np.random.default_rng(1).uniform(size=X.shape) > 0.4
-    order = np.arange(12)[::-1]
-    one, other = (
-        density.given(X[rows], seen[rows]).draws(
-            5, np.random.default_rng(2), shared=True
-        )
-        for rows in (np.arange(12), order)
-    )
-    assert_allclose(other, one[:, order])
-    alone = density.given(X[:1], seen[:1])
-    assert_allclose(alone.draws(5, np.random.default_rng(2), shared=True), one[:, :1])
-
-
 def test_a_closed_form_needs_no_points():
     for density in both(mixture()):
         assert density.at(7) is density

@@ -143,3 +143,15 @@ def test_softmax_is_scipys_for_any_height():
     parts = np.random.default_rng(0).normal(size=(5, 4)) * 300 + 1e4
     assert_allclose(softmax(parts), softmax_of_scipy(parts, axis=1), atol=1e-15)
     assert_array_equal(softmax(np.array([[-1e300, 0.0]])), [[0, 1]])
+
+
+def test_columns_that_are_not_wanted_are_left_out_of_the_regression():
+    density, _, whole = gaussians()
+    wanted = np.arange(len(SEEN)) == whole.unseen[0]
+    some = Pattern.of(density.means, density.covariances, SEEN, wanted)
+    np.testing.assert_array_equal(some.unseen, whole.unseen[:1])
+    np.testing.assert_allclose(some.slopes, whole.slopes[:, :1])
+    np.testing.assert_allclose(some.factors, whole.factors[:, :1, :1])
+    none = Pattern.of(density.means, density.covariances, SEEN, wanted=False)
+    np.testing.assert_allclose(none.whitening, whole.whitening)
+    assert none.unseen.size == 0

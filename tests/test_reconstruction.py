@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from functools import cache
 
 import numpy as np
@@ -370,3 +371,61 @@ def test_a_pair_is_drawn_about_as_correlated_as_it_is(parameters):
     est = AutoencoderTransformer(1, **parameters).fit(pairs())
     rows = est._density.sample(2000, np.random.default_rng(0))
     assert np.corrcoef(rows[:, 4], rows[:, 5])[0, 1] > 0.9
+
+
+# ------------------------------------------------------------------------ wide tables
+
+
+def wide(n_rows=250, n_columns=600):
+    rng = np.random.default_rng(0)
+    mixing = np.random.default_rng(1).normal(size=(3, n_columns))
+    return rng.normal(size=(n_rows, 3)) @ mixing + rng.normal(size=(n_rows, n_columns))
+
+
+@cache
+def of_wide():
+    return AutoencoderTransformer(3, **START).fit(with_holes(wide()))
+
+
+def megabytes(function):
+    """Return the most memory that NumPy takes beyond what a function returns."""
+    tracemalloc.start()
+    try:
+        result = function()
+        return (tracemalloc.get_traced_memory()[1] - result.nbytes) / 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_rows_of_a_wide_table_are_drawn_around_cells_in_little_memory():
+    of_wide().sample(1)  # which learns its margins
+    given = {0: 0.3, 5: -0.2}
+    assert megabytes(lambda: of_wide().sample(500, 0, given=given)) < 150
+
+
+def test_wide_tables_are_imputed_in_little_memory():
+    of_wide().sample(1)
+    rows = with_holes(wide(100), seed=2)
+    assert megabytes(lambda: of_wide().impute(rows)) < 200
+
+
+def test_imputed_cells_of_a_wide_table_follow_the_code():
+    holed = with_holes(wide(50), seed=2)
+    filled = of_wide().impute(holed)
+    holes = np.isnan(holed)
+    signal = np.corrcoef(filled[holes], wide(50)[holes])[0, 1]
+    assert signal > 0.75
+
+
+@OF_TABLES
+def test_answers_do_not_hang_on_what_memory_there_is(name, monkeypatch):
+    density, X, seen = fitted(name)
+    expected = density.given(X, seen)
+    moments = expected.moments()
+    monkeypatch.setattr("skae.model._reconstruction.MOST_NUMBERS", 3 * X.size)
+    found = density.given(X, seen)
+    assert_allclose(found.log_density, expected.log_density, atol=1e-9)
+    assert_allclose(found.moments(), moments, atol=1e-9)
+    rows = found.draws(7, np.random.default_rng(0))
+    assert rows.shape == (7, *X.shape)
+    assert_array_equal(rows[:, seen], np.tile(X[seen], (7, 1)))

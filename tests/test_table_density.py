@@ -129,6 +129,12 @@ def test_missing_cells_have_no_density_but_an_expectation(cls):
     assert not expected.isna().any(axis=None)
 
 
+def test_densities_of_cells_are_the_same_with_what_is_expected():
+    rows = correlated(9, seed=1)
+    with_expected, _ = start().score_cells(rows, return_expected=True)
+    np.testing.assert_array_equal(start().score_cells(rows), with_expected)
+
+
 def test_rows_do_not_hang_on_their_company():
     rows = correlated(9, seed=1)
     alone = [start().score_cells(row[None])[0] for row in rows]
@@ -167,6 +173,17 @@ def test_medians_are_those_of_the_mixture():
         assert found[row, column] == pytest.approx(root, abs=1e-3)
 
 
+@BOTH
+@pytest.mark.parametrize("strategy", ["mean", "median"])
+def test_imputed_cells_do_not_hang_on_what_memory_there_is(cls, strategy, monkeypatch):
+    est, table = of_animals(cls), animals(40, seed=4)
+    expected = est.impute(table, strategy=strategy)
+    monkeypatch.setattr("skae._table_density.MOST_NUMBERS", 1_000)
+    found = est.impute(table, strategy=strategy)
+    assert_allclose(found["weight"], expected["weight"], rtol=1e-9)
+    assert_allclose(found["age"], expected["age"])
+
+
 def test_moments_are_those_of_the_mixture():
     rng = np.random.default_rng(0)
     chances = rng.dirichlet(np.ones(4), 5).T
@@ -191,3 +208,19 @@ def test_draws_keep_to_the_range_of_their_level(cls, kind):
     for rows in (drawn[drawn["kind"] == kind], given):
         outside = ~rows["weight"].between(own.min(), own.max())
         assert outside.mean() < 0.005
+
+
+# ---------------------------------------------------------------------------- holes
+
+
+def test_few_patterns_of_holes_are_remembered_with_the_first_rows(monkeypatch):
+    """A pattern may cost the cube of the columns; rows that share one cost little."""
+    monkeypatch.setattr("skae._table_density.HOLE_PATTERNS", 3)
+    X = correlated(40)
+    X[::2, 0] = np.nan  # whole rows and these are two patterns
+    X[10:, 1][::5] = np.nan
+    est = VAETransformer(2, max_iter=0, validation_fraction=None, device="cpu").fit(X)
+    drawn = est.sample(400, random_state=0, missing=True)
+    patterns = np.unique(np.isnan(drawn), axis=0)
+    assert 2 <= len(patterns) <= 3
+    assert np.isnan(drawn[:, 0]).mean() == pytest.approx(0.5, abs=0.15)

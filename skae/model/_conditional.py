@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 GIVEN_POINTS = 10_000  # of importance sampling, for one row of given values
 REFERENCE_ROWS = 100
+MOST_NUMBERS = 2_000_000  # of rows, at all points, in memory
 LARGEST_RARITY = 10_000  # how many times less likely than usual given values may be
+TINY = np.finfo(float).tiny
 LEAST_DRAWS = 20  # effective number of draws below which given values are too rare
 TOO_RARE = (
     "got values in given that are too rare together: they are {} times less likely "
@@ -68,19 +71,24 @@ class OfParts(ABC):
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of each cell; the seen ones are as they are."""
-        mean, variance = moments_of(list(self.parts()))
+        mean, variance = moments_of(self.parts())
         return np.where(self.seen, self.X, mean), np.where(self.seen, 0.0, variance)
 
 
-def moments_of(parts: Sequence[Part]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each cell in a mixture of parts."""
-    mean = np.zeros(parts[0].mean.shape)
+def moments_of(parts: Iterable[Part]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each cell in a mixture of parts, taken one at a time [1]_.
+
+    References
+    ----------
+    .. [1] Chan, T. F., Golub, G. H. and LeVeque, R. J. (1983). Algorithms for computing
+       the sample variance. The American Statistician 37(3), 242-247.
+    """
+    total = mean = variance = np.zeros(())
     for part in parts:
-        mean += part.chance[:, None] * part.mean
-    variance = np.zeros(mean.shape)
-    for part in parts:
-        spread = part.variance + (part.mean - mean) ** 2
-        variance += part.chance[:, None] * spread
+        chance, total = part.chance[:, None], total + part.chance[:, None]
+        step = part.mean - mean
+        mean = mean + chance / np.maximum(total, TINY) * step
+        variance = variance + chance * (part.variance + step * (part.mean - mean))
     return mean, variance
 
 
@@ -126,4 +134,7 @@ def draw_given(
     if rarity > np.log(LARGEST_RARITY) or known.effective_draws[0] < LEAST_DRAWS:
         digits = max(round(rarity / np.log(10)), 1)
         raise ValueError(TOO_RARE.format(f"10^{digits}"))
-    return known.draws(n_rows, generator)[:, 0]
+    drawn = np.empty((n_rows, X.shape[1]))
+    for some in gen_batches(n_rows, max(1, MOST_NUMBERS // X.shape[1])):
+        drawn[some] = known.draws(some.stop - some.start, generator)[:, 0]
+    return drawn

@@ -215,7 +215,9 @@ def weighted_codes(
     n_rows = max(1, n_at_once // len(points))
     for part, some in zip(cells.split(n_rows), proposal.split(n_rows), strict=True):
         z, log_density = some.draws(points)
-        yield part, z, log_joint(module, z, part) - log_density
+        at_once = z.split(max(1, n_at_once // len(part)))  # of one row, many points
+        heights = torch.cat([log_joint(module, codes, part) for codes in at_once])
+        yield part, z, heights - log_density
 
 
 @dataclass(frozen=True)

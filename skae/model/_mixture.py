@@ -78,7 +78,8 @@ class Mixture:
         parts = np.log(self.weights) + self.levels.log_chances(
             X[:, n_numbers:], seen[:, n_numbers:], self.chances
         )
-        for pattern, rows in self._patterns(patterns_of(seen[:, :n_numbers])):
+        groups = patterns_of(seen[:, :n_numbers])
+        for pattern, rows in self._patterns(groups, wanted=False):
             parts[rows] += pattern.log_density(pattern.deviations(X[rows]))
         log_density = logsumexp(parts, axis=1)
         log_density[~seen.any(axis=1)] = 0.0  # where the weights' sum is rounded
@@ -102,11 +103,13 @@ class Mixture:
         covariances = covariances + lacking[:, :, None] * np.eye(len(scales))
         return replace(self, means=self.means * scales, covariances=covariances)
 
-    def _patterns(self, groups: Groups) -> Iterator[tuple[Pattern, np.ndarray]]:
+    def _patterns(
+        self, groups: Groups, *, wanted: np.ndarray | bool = True
+    ) -> Iterator[tuple[Pattern, np.ndarray]]:
         """Yield the patterns of seen numbers and their rows, not too many at once."""
         most = max(1, LARGEST_STACK // max(self.means.size, 1))
         for columns, rows in groups:
-            pattern = Pattern.of(self.means, self.covariances, columns)
+            pattern = Pattern.of(self.means, self.covariances, columns, wanted)
             for start in range(0, len(rows), most):
                 yield pattern, rows[start : start + most]
 
@@ -166,27 +169,20 @@ class MixtureConditional(OfParts):
             mean = np.where(self.seen, self.X, means[part])
             yield Part(chance, mean, np.where(self.seen, 0.0, variances[part]))
 
-    def draws(
-        self, n: int, generator: np.random.Generator, *, shared: bool = False
-    ) -> np.ndarray:
-        """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells.
-
-        With `shared`, all rows have the same random numbers: what numbers are drawn for
-        a row does then not depend on its company.
-        """
+    def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""
         mixture, n_rows = self.mixture, len(self.X)
-        n_noises = 1 if shared else n_rows
-        noise = generator.standard_normal((n, n_noises, mixture.n_numbers))
+        noise = generator.standard_normal((n, n_rows, mixture.n_numbers))
         part = np.empty((n, n_rows), dtype=int)
         for draw in range(n):
-            uniform = generator.random((n_noises, 1))
+            uniform = generator.random((n_rows, 1))
             part[draw] = draw_index(self.memberships, uniform)
         levels = mixture.levels.draw(mixture.chances[part], generator)
-        noise = np.broadcast_to(noise, (n, n_rows, mixture.n_numbers))
         drawn = np.concatenate([noise, levels], axis=2)
-        for pattern, rows in self._patterns():
-            if len(pattern.unseen):
-                self._draw_numbers(drawn, pattern, rows, part)
+        numbers = slice(mixture.n_numbers)
+        for columns, rows in patterns_of(self.seen[:, numbers]):
+            if not columns.all():
+                self._draw_numbers(drawn, columns, rows, part)
         return np.where(self.seen, self.X, drawn)
 
     def _patterns(self) -> Iterator[tuple[Pattern, np.ndarray]]:
@@ -194,12 +190,18 @@ class MixtureConditional(OfParts):
         return self.mixture._patterns(patterns_of(seen))
 
     def _draw_numbers(
-        self, drawn: np.ndarray, pattern: Pattern, rows: np.ndarray, part: np.ndarray
+        self, drawn: np.ndarray, seen: np.ndarray, rows: np.ndarray, part: np.ndarray
     ) -> None:
-        """Turn the noise in some drawn rows into numbers of the part of each."""
-        part = part[:, rows]
-        for number in np.unique(part).tolist():
+        """Turn the noise in some drawn rows into numbers of the part of each.
+
+        Of the parts of a mixture, only those are looked at that any row is of.
+        """
+        mixture, part = self.mixture, part[:, rows]
+        numbers = np.unique(part)
+        of_parts = mixture.means[numbers], mixture.covariances[numbers]
+        pattern = Pattern.of(*of_parts, seen)
+        for which, number in enumerate(numbers.tolist()):
             draw, position = np.nonzero(part == number)
             row = rows[position]
             cells = (draw[:, None], row[:, None], pattern.unseen)
-            drawn[cells] = pattern.draw(number, self.X[row], drawn[cells])
+            drawn[cells] = pattern.draw(which, self.X[row], drawn[cells])

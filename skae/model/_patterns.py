@@ -58,9 +58,15 @@ class Pattern:
 
     @classmethod
     def of(
-        cls, means: np.ndarray, covariances: np.ndarray, seen: np.ndarray
+        cls,
+        means: np.ndarray,
+        covariances: np.ndarray,
+        seen: np.ndarray,
+        wanted: np.ndarray | bool = True,
     ) -> Pattern:
-        order, n_seen = np.argsort(~seen, kind="stable"), int(seen.sum())
+        """Factorise covariances, without unseen columns that are not wanted."""
+        order = np.r_[np.flatnonzero(seen), np.flatnonzero(~seen & wanted)]
+        n_seen = int(seen.sum())
         factors = np.linalg.cholesky(covariances[:, order[:, None], order])
         whitening = inverse_of_triangles(factors[:, :n_seen, :n_seen])
         slopes = factors[:, n_seen:, :n_seen] @ whitening

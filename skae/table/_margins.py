@@ -170,12 +170,23 @@ class Matching:
     ranks: dict[tuple[int, int], NormalScores]
 
     def move(
-        self, scores: np.ndarray, drawn: np.ndarray, levels: np.ndarray
+        self,
+        scores: np.ndarray,
+        drawn: np.ndarray,
+        levels: np.ndarray,
+        wanted: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return drawn numbers with the table's margins, at the ranks of the scores."""
+        """Return drawn numbers with the table's margins, at the ranks of the scores.
+
+        Where only some are wanted, others stay as they are.
+        """
         moved = drawn.copy()
-        for j, margins in enumerate(self.of_numbers):
-            for level, margin, rows in margins.groups(levels):
+        if wanted is None:
+            wanted = np.ones(drawn.shape, dtype=bool)
+        for j in np.flatnonzero(wanted.any(axis=0)).tolist():
+            some = np.flatnonzero(wanted[:, j])
+            for level, margin, which in self.of_numbers[j].groups(levels[some]):
+                rows = some[which]
                 if (ranks := self.ranks.get((j, level))) is not None:
                     of_ranks = ranks.scores(scores[rows, j])
                     moved[rows, j] = margin.scores.inverse(of_ranks)

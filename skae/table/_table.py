@@ -203,19 +203,23 @@ class Table:
         rows = self.encoder.decode(matrix, np.random.default_rng(seed))
         return self.with_numbers(matrix, rows)
 
-    def with_numbers(self, matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def with_numbers(
+        self, matrix: np.ndarray, rows: np.ndarray, wanted: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return rows, of which the levels are known, with the numbers of a matrix.
 
         These get the margins that numbers have in the table, within the levels that
-        tell most of them, its range, whole numbers and decimals.
+        tell most of them, its range, whole numbers and decimals. Where only some cells
+        of the matrix are wanted, the margins of others are not looked at.
         """
         numbers = self.encoder.numeric_
         scores = matrix[:, : len(numbers)]
         rows = rows.copy()
         rows[:, numbers] = self.encoder.scaler_.decode(scores)
         if self._matching is not None:
-            moved = self._matching.move(scores, *self._numbers_and_levels(rows))
-            rows[:, numbers] = moved
+            some = None if wanted is None else wanted[:, : len(numbers)]
+            drawn = self._numbers_and_levels(rows)
+            rows[:, numbers] = self._matching.move(scores, *drawn, some)
         return self.encoder.within_range(rows)
 
     def averaged(self, numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
