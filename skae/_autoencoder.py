@@ -195,10 +195,11 @@ class AutoencoderTransformer(BaseAutoencoder):
     numbers that are standardised: it weighs its Gini impurity (at most one, and little
     where one level is nearly all), in the start, in the loss and in the score. PCA of
     that one-hot table is the start. Levels beyond the 30 most frequent of a column, and
-    those of fewer than three rows, share an indicator. A level that `fit` did not see
-    counts as one of these, or as missing where there are none, with a warning, and
-    costs in `score_samples` what a level of one row would. A row given several times
-    counts as one of that weight: copies do not judge their twins.
+    those of fewer than three rows, share an indicator (`min_frequency=3` and
+    `max_categories=31` there). A level that `fit` did not see counts as one of these,
+    or as missing where there are none, with a warning, and costs in `score_samples`
+    what a level of one row would. A row given several times counts as one of that
+    weight: copies do not judge their twins.
 
     NaN, None and NA are missing cells. The linear start is then the maximum of the
     likelihood of the seen cells; the encoder gets what the linear model expects in a

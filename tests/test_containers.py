@@ -101,3 +101,11 @@ def test_numbers_get_the_index_of_the_rows_that_they_are_of():
     found = framed(table(), [3, 1, 2, 0], "pandas", original)
     assert found.index.equals(original.index)
     assert found.columns.tolist() == [3, 1, 2, 0]
+
+
+@pytest.mark.parametrize("convert", [pl.from_pandas, pa.Table.from_pandas])
+def test_whole_numbers_with_holes_become_floats_in_pandas(convert):
+    frame = pd.DataFrame({"n": pd.array([1, None, 3], dtype="Int64"), "m": [4, 5, 6]})
+    found = in_output(convert(frame), ["n", "m"], asking_for("pandas"))
+    assert found.dtypes.astype(str).tolist() == ["float64", "int64"]
+    assert_array_equal(found["n"], [1, np.nan, 3])

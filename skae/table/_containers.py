@@ -55,6 +55,8 @@ def _in_library(column: Any, name: str, library: Any) -> Series:
     cells = [None if pd.isna(cell) else cell for cell in column.to_list()]
     is_known = not isinstance(column.dtype, nw.Object | nw.Unknown)
     dtype = column.dtype if is_known else None
+    if library == "pandas" and column.dtype.is_integer() and None in cells:
+        dtype = nw.Float64()  # what pandas makes of whole numbers with holes
     return nw.new_series(name, cells, dtype, backend=library)
 
 

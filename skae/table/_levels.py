@@ -63,12 +63,8 @@ class LevelEncoder:
         self.frequency = by_position[self.position]
         self.width = 0 if len(mass) < 2 else 1 if len(mass) == 2 else len(mass)
         self.centre = by_position[len(mass) - self.width :]
-        # One that levels share moves as far as a row does, on average, along the mean
-        # of their own indicators; one of two moves as far as both.
-        reach = np.bincount(self.position, self.share**2)
-        if self.width == 1:
-            reach = reach.sum(keepdims=True)
-        self.scale = 1 / np.sqrt(reach[: self.width])
+        # One indicator stands for two that mirror it, and moves as far as they do.
+        self.scale = np.full(self.width, 0.5**0.5 if self.width == 1 else 1.0)
 
     def encode(self, codes: np.ndarray) -> np.ndarray:
         """Return centred indicators, zeros where the cell has no level."""
