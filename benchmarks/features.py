@@ -230,7 +230,7 @@ def measure(
     reductions: dict[str, Reduction],
     n_splits: int,
 ) -> pd.DataFrame:
-    """Return a row per table, width, reduction and next model; print them on the way."""
+    """Return a row per table, width, reduction and next model, printed on the way."""
     heads = [(f"{m[:6]} {n[:6]}", ".3f") for n in reductions for m in NEXT_MODELS]
     text = TextTable("table", "code", *heads)
     cells = []
@@ -256,10 +256,10 @@ def measure(
 
 def summarise(cells: pd.DataFrame) -> None:
     """Print means, gaps to PCA and how many cells are as good as PCA's."""
-    at = cells.set_index(["table", "k", "model", "reduction"])
-    wide = at["score"].unstack("reduction")
+    index = ["table", "k", "model"]
+    wide = cells.pivot_table("score", index, "reduction", sort=False)
     gaps = wide.sub(wide["PCA"], axis=0)
-    seconds = at["seconds"].unstack("reduction").mean()
+    seconds = cells.groupby("reduction")["seconds"].mean()
     print(f"\nas good as PCA: not more than {TOLERANCE} below")
     heads = [(f"{m} {k}", "+.3f") for k in cells.k.unique() for m in NEXT_MODELS]
     text = TextTable("gap to PCA", *heads, ("as good", ".0%"), ("s", ".2f"))
