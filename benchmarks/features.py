@@ -11,8 +11,8 @@ Every NAME.npz of FOLDER/numeric with an array y, every table of FOLDER/mixed, a
 that scikit-learn bundles; of long ones, 3,000 rows drawn at random. PCA sees the usual
 `ColumnTransformer`: numbers with their median in holes and standardised, levels
 one-hot. So do the textbook autoencoder (100 epochs), UMAP (two components; needs
-umap-learn) and the next models without any reduction ("raw"). A cell is one table, one
-width and one next model.
+umap-learn) and the next models without any reduction ("raw"). "free" is the
+autoencoder with `legibility=0`. A cell is one table, one width and one next model.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +171,9 @@ def umap(task: Task, k: int) -> Codes:
     return by(UMAP(n_components=k, random_state=task.seed), *prepared(task))
 
 
-def autoencoder(task: Task, k: int) -> Codes:
+def autoencoder(task: Task, k: int, **options: Any) -> Codes:
     """Take `AutoencoderTransformer` as it comes."""
-    model = AutoencoderTransformer(k, random_state=task.seed, device="cpu")
+    model = AutoencoderTransformer(k, random_state=task.seed, device="cpu", **options)
     return by(model, task.train, task.test)
 
 
@@ -188,6 +189,7 @@ REDUCTIONS: dict[str, Reduction] = {
     "textbook": textbook,
     "UMAP": umap,
     "autoencoder": autoencoder,
+    "free": partial(autoencoder, legibility=0),
     "VAE": vae,
 }
 
