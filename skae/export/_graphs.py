@@ -50,7 +50,15 @@ class Columns:
 
 
 class Indicators(nn.Module):
-    """The indicators of the levels of a column, NaN where a cell has none."""
+    """The indicators of the levels of a column, NaN where a cell has none.
+
+    Parameters
+    ----------
+    level : LevelEncoder
+    values : ndarray or None
+        The levels where these are numbers; None where texts come by their places.
+    dtype : torch.dtype
+    """
 
     values: Tensor
     rows: Tensor
@@ -66,10 +74,9 @@ class Indicators(nn.Module):
         numbers = [] if values is None else values.tolist()
         self.register_buffer("values", torch.tensor(numbers, dtype=dtype))
 
-    def of_texts(self, place: Tensor) -> Tensor:
-        return self.rows[place + 1]
-
-    def of_numbers(self, column: Tensor) -> Tensor:
+    def forward(self, column: Tensor) -> Tensor:
+        if not len(self.values):
+            return self.rows[column + 1]
         is_level = column[:, None] == self.values
         place = (is_level * torch.arange(1, len(self.values) + 1)).sum(dim=1)
         return torch.where(column.isnan()[:, None], torch.nan, self.rows[place])
@@ -116,11 +123,10 @@ class TableToCode(nn.Module):
         parts = []
         if numbers is not None and len(self.chosen):
             parts.append(self._scaled(numbers[:, self.chosen]))
-        for (is_text, place), levels in zip(self.places, self.levels, strict=True):
-            if is_text:
-                parts.append(levels.of_texts(texts[:, place]))
-            else:
-                parts.append(levels.of_numbers(numbers[:, place]))
+        for (is_text, place), indicators in zip(self.places, self.levels, strict=True):
+            rows = texts if is_text else numbers
+            if rows is not None:
+                parts.append(indicators(rows[:, place]))
         matrix = torch.cat(parts, dim=1)
         codes = self.network.latent(Cells(matrix))[:, self.order]
         # Not every runtime carries NaN through every activation.
