@@ -4,6 +4,7 @@ from ._autoencoder import AutoencoderTransformer
 from ._imputer import AutoencoderImputer
 from ._state import VERSION
 from ._vae import VAETransformer
+from .export._onnx import register_onnx, to_onnx
 from .inspection._comparison import compare_tables
 from .inspection._components import ComponentsDisplay
 from .inspection._effects import component_effects, traverse
@@ -25,6 +26,8 @@ __all__ = [
     "WidthDisplay",
     "compare_tables",
     "component_effects",
+    "register_onnx",
+    "to_onnx",
     "traverse",
 ]
 __version__ = VERSION

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from copy import copy
 from dataclasses import fields
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -22,6 +24,7 @@ from ._state import all_or_nothing
 from ._torch import derive_seeds, resolve_device
 from ._validation import PARAMETERS, read_rows, read_weight
 from .model._conditional import Density
+from .model._deferred import Deferred
 from .model._denoiser import linear_model
 from .model._holes import code_width
 from .model._model import Model
@@ -91,7 +94,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         ConvergenceWarning
             If training is interrupted or diverges: the best weights are kept.
         """
-        with all_or_nothing(self), Progress(self, X, y) as progress:
+        with all_or_nothing(self), Progress(self, X, y, sample_weight) as progress:
             device = resolve_device(self.device)
             seeds = derive_seeds(self.random_state, *PURPOSES)
             if self._continues():  # by the same judges, but with other draws
@@ -111,7 +114,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
                     self._start(encoded.take(slice(n_rows)), seeds["weights"], device)
                 with progress.phase("training"):
                     descent = self._descend(encoded, split, seeds, progress)
-            self._keep(descent)
+            self.__dict__ |= self._learned(descent)
             with progress.phase("density"):
                 self._summary_seed = seeds["summary"]
                 self._density = self._make_density(encoded, split, seeds["summary"])
@@ -137,6 +140,10 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
     @abstractmethod
     def _make_density(self, encoded: Encoded, split: Split, seed: int) -> Density:
         """Make the density of rows; set what else is learned from a trained model."""
+
+    @abstractmethod
+    def _passing_density(self, model: Model, training: Encoded, seed: int) -> Density:
+        """Make the density of a model that trains on, at little cost."""
 
     # ------------------------------------------------------------- steps of fit
 
@@ -202,13 +209,29 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         self, encoded: Encoded, split: Split, seeds: dict[str, int], report: Progress
     ) -> Descent:
         """Train from the start."""
+        report.attributes_of = partial(self._passing, encoded, split, seeds["summary"])
         settings = Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
         prefer_start = self.linear_path or self._continues()
         start = self._model, encoded, split, self._objective, settings, report, seeds
         return descend(*start, pace=self._pace, prefer_start=prefer_start)
 
-    def _keep(self, descent: Descent) -> None:
-        """Set the fitted attributes that every model has."""
+    def _passing(
+        self, encoded: Encoded, split: Split, seed: int, descent: Descent
+    ) -> dict[str, Any]:
+        """Return the fitted attributes of a model that trains on."""
+
+        def density() -> Density:
+            training = encoded.take(split.training)
+            return self._passing_density(descent.model, training, seed)
+
+        return self._learned(descent) | {
+            "_table": copy(self._table),  # which will learn what the density draws
+            "_density": Deferred(density),
+            "_summary_seed": seed,
+        }
+
+    def _learned(self, descent: Descent) -> dict[str, Any]:
+        """Return the fitted attributes that every model has."""
         history = descent.history
         curves = [history.loss_curve, history.validation_curve]
         best, start = history.best_epoch, history.start_loss
@@ -217,8 +240,13 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
             curves = [[*a, *b] for a, b in zip(earlier, curves, strict=True)]
             best = len(self.loss_curve_) + best if best else self.best_iter_
             start = self.start_loss_
-        self._model = descent.model
-        self.explained_variance_ratio_ = descent.carried
-        self.loss_curve_, self.validation_curve_ = map(np.array, curves)
-        self.n_iter_, self.best_iter_ = len(self.loss_curve_), best
-        self.best_loss_, self.start_loss_ = history.best_loss, start
+        return {
+            "_model": descent.model,
+            "explained_variance_ratio_": descent.carried,
+            "loss_curve_": np.array(curves[0]),
+            "validation_curve_": np.array(curves[1]),
+            "n_iter_": len(curves[0]),
+            "best_iter_": best,
+            "best_loss_": history.best_loss,
+            "start_loss_": start,
+        }

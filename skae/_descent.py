@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -84,13 +84,26 @@ class Descent:
     carried: np.ndarray
 
 
+class Spectator(Report, Protocol):
+    """Who is told how training goes, and may ask for the model as it then is.
+
+    Attributes
+    ----------
+    reached : callable of a History
+        Returns what would become of the model if training ended now, with the weights
+        that validation judges.
+    """
+
+    reached: Callable[[History], Descent]
+
+
 def descend(
     model: Model,
     encoded: Encoded,
     split: Split,
     objective_of: Callable[[Any, Rows, torch.Generator], Objective],
     settings: Settings,
-    report: Report,
+    report: Spectator,
     seeds: dict[str, int],
     *,
     pace: Pace,
@@ -116,9 +129,24 @@ def descend(
         settings=settings,
         pace=_pace(split, pace),
     )
+
+    def reached(history: History) -> Descent:
+        last, loss = len(history.loss_curve), history.validation_curve[-1]
+        with training.as_judged():
+            ended = replace(history, best_epoch=last, best_loss=loss)
+            return _ended(model, encoded, crew, rows, ended)
+
+    report.reached = reached
     with threads_that_pay(training.products_per_step):
         history = training.run()
     _warn(history, objective.warm_up_epochs)
+    return _ended(model, encoded, crew, rows, history)
+
+
+def _ended(
+    model: Model, encoded: Encoded, crew: Crew, rows: Rows, history: History
+) -> Descent:
+    """Take the weights from where they are; order the components by what they carry."""
     final = crew.final_member()
     importances, explained = final.carried(*rows.spread(SUMMARY_ROWS))
     best = model
@@ -126,8 +154,7 @@ def descend(
         best = model.learned(final, np.argsort(-importances, kind="stable"))
     carried = importances[best.order]
     carried = explained * carried / (carried.sum() or 1.0)
-    places = np.linspace(0, len(encoded) - 1, SUMMARY_ROWS).astype(int)
-    best = best.settled(encoded.take(np.unique(places)))
+    best = best.settled(encoded.spread(SUMMARY_ROWS))
     return Descent(best, history, carried)
 
 

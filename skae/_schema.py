@@ -143,3 +143,7 @@ class Encoded:
         seen = None if self.seen is None else self.seen[rows]
         weight = None if self.weight is None else self.weight[rows]
         return replace(self, matrix=self.matrix[rows], seen=seen, weight=weight)
+
+    def spread(self, n_rows: int) -> Encoded:
+        """Return up to so many rows, evenly spaced."""
+        return self.take(np.arange(0, len(self), -(-len(self) // n_rows)))

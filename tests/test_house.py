@@ -1,7 +1,8 @@
 """The rules of the house: who may import whom.
 
 Wings are `table`, `network`, `training` and `model`. The estimators stand above them
-and join them; `inspection` looks at estimators from the outside.
+and join them; `inspection` looks at estimators from the outside, and `export` reads
+what they have fitted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import skae
 
 ROOT = Path(skae.__file__).parent
 WINGS = ("table", "network", "training", "model")
+ABOVE = ("inspection", "export")
 ESTIMATORS = (
     "skae._base",
     "skae._fitted",
@@ -69,7 +71,7 @@ def is_within(module, package):
 
 def wing_of(module):
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in (*WINGS, "inspection") else None
+    return parts[1] if len(parts) > 1 and parts[1] in (*WINGS, *ABOVE) else None
 
 
 def reached_from(module):
@@ -105,7 +107,7 @@ def packages_of(*wings):
 
 def test_the_rules_read_every_module():
     assert {"skae", "skae._base", "skae.table._matrix"} <= FILES.keys()
-    assert all(modules_of(wing) for wing in (*WINGS, "inspection"))
+    assert all(modules_of(wing) for wing in (*WINGS, *ABOVE))
     assert all(module in FILES for module in ESTIMATORS)
 
 
@@ -136,7 +138,7 @@ def test_imports_run_downward_without_circles():
 def test_wings_have_no_circles_either():
     graph = {
         wing: {wing_of(i) for m in modules_of(wing) for i in IMPORTS[m]} - {wing, None}
-        for wing in (*WINGS, "inspection")
+        for wing in (*WINGS, *ABOVE)
     }
     try:
         list(TopologicalSorter(graph).static_order())
@@ -188,7 +190,7 @@ def test_no_wing_imports_from_the_top_of_the_package():
 
 def test_what_all_share_knows_nobody():
     shared = ["skae._schema", "skae._statistics", "skae._torch", "skae._state"]
-    above = [*packages_of(*WINGS, "inspection"), *ESTIMATORS]
+    above = [*packages_of(*WINGS, *ABOVE), *ESTIMATORS]
     assert broken(shared, above) == []
     assert broken(["skae._schema", "skae._statistics"], ["torch"]) == []
 
@@ -205,6 +207,11 @@ def test_inspection_knows_estimators_from_the_outside_alone():
     assert own <= public
 
 
-def test_nothing_but_the_package_itself_knows_inspection():
-    others = [m for m in FILES if m != "skae" and wing_of(m) != "inspection"]
-    assert broken(others, ["skae.inspection"]) == []
+@pytest.mark.parametrize("above", ABOVE)
+def test_nothing_but_the_package_itself_knows_what_is_above_all(above):
+    others = [m for m in FILES if m != "skae" and wing_of(m) != above]
+    assert broken(others, [f"skae.{above}"]) == []
+
+
+def test_what_is_exported_knows_no_training():
+    assert broken(modules_of("export"), packages_of("training")) == []

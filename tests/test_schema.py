@@ -175,3 +175,13 @@ def test_rows_without_weights_weigh_one():
     found = encoded(weighted=False).relative_weight
     assert found.shape == (40,)
     assert_array_equal(found, 1.0)
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 7, 20, 100])
+def test_rows_are_spread_evenly(n_rows):
+    encoded = Encoded(np.arange(20.0)[:, None], [1], weight=np.arange(20.0))
+    found = encoded.spread(n_rows).matrix[:, 0]
+    assert 1 <= len(found) <= n_rows
+    assert found[0] == 0
+    assert len(set(np.diff(found))) <= 1
+    assert_array_equal(encoded.spread(n_rows).weight, found)

@@ -65,7 +65,7 @@ class Crew:
     def final_member(self) -> Autoencoder:
         """Return the module of the last member, as trained."""
         if self.module is self.final:
-            return self.final
+            return self.final.eval()
         return load_member(self.module, -1, self.final).eval()
 
 

@@ -7,7 +7,7 @@ hundred rows an epoch is one step or two.
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -254,18 +254,21 @@ class Training:
         self.solver = self._make_solver()
 
     def _check(self) -> None:
-        """Measure the validation loss, of the averaged weights where there are such.
+        """Measure the validation loss.
 
         Patience, and the choice of the best weights, begin with the end of the warm-up.
         """
-        averaged = self.weights.averaged() if self.solver.has_rate else nullcontext()
         warms_up = self.epoch <= self.objective.warm_up_epochs
         judge = self.best.begin_anew if warms_up else self.best.update
-        with averaged:
+        with self.as_judged():
             self.validation_loss = judge(self.epoch, self._validation_losses())
         self.checked_at = self.epoch
         if warms_up or not self.best.loss >= self.reference - self.settings.tol:
             self.reference, self.improved_at = self.best.loss, self.epoch
+
+    def as_judged(self) -> AbstractContextManager[None]:
+        """Put in place what validation judges: averaged weights, if there are such."""
+        return self.weights.averaged() if self.solver.has_rate else nullcontext()
 
     def _validation_losses(self) -> Tensor:
         self.objective.module.eval()
