@@ -16,7 +16,6 @@ from ._descent import SUMMARY_ROWS
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
 from .model._denoiser import noise_scales
-from .model._model import Model
 from .model._reconstruction import ReconstructionDensity
 from .network._autoencoders import Autoencoder
 from .network._design import Design
@@ -403,9 +402,5 @@ class AutoencoderTransformer(BaseAutoencoder):
     def _make_density(
         self, encoded: Encoded, split: Split, seed: int
     ) -> ReconstructionDensity:
-        return self._passing_density(self._model, encoded.take(split.training), seed)
-
-    def _passing_density(
-        self, model: Model, training: Encoded, seed: int
-    ) -> ReconstructionDensity:
-        return ReconstructionDensity.learn(model, training, seed)
+        some = encoded.take(split.training)
+        return ReconstructionDensity.learn(self._model, some, seed)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from copy import copy
 from dataclasses import fields
-from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -18,13 +16,13 @@ from sklearn.callback import CallbackSupportMixin
 
 from ._descent import BRISK, Descent, descend
 from ._fitted import FittedAutoencoder
+from ._passing import passing_attributes
 from ._progress import Progress
 from ._schema import Encoded, Kind
 from ._state import all_or_nothing
 from ._torch import derive_seeds, resolve_device
 from ._validation import PARAMETERS, read_rows, read_weight
 from .model._conditional import Density
-from .model._deferred import Deferred
 from .model._denoiser import linear_model
 from .model._holes import code_width
 from .model._model import Model
@@ -141,10 +139,6 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
     def _make_density(self, encoded: Encoded, split: Split, seed: int) -> Density:
         """Make the density of rows; set what else is learned from a trained model."""
 
-    @abstractmethod
-    def _passing_density(self, model: Model, training: Encoded, seed: int) -> Density:
-        """Make the density of a model that trains on, at little cost."""
-
     # ------------------------------------------------------------- steps of fit
 
     def _learn_table(
@@ -209,26 +203,16 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         self, encoded: Encoded, split: Split, seeds: dict[str, int], report: Progress
     ) -> Descent:
         """Train from the start."""
-        report.attributes_of = partial(self._passing, encoded, split, seeds["summary"])
+        report.attributes_of = lambda reached: (
+            self._learned(reached)
+            | passing_attributes(
+                self._table, reached.model, encoded, split.training, seeds["summary"]
+            )
+        )
         settings = Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
         prefer_start = self.linear_path or self._continues()
         start = self._model, encoded, split, self._objective, settings, report, seeds
         return descend(*start, pace=self._pace, prefer_start=prefer_start)
-
-    def _passing(
-        self, encoded: Encoded, split: Split, seed: int, descent: Descent
-    ) -> dict[str, Any]:
-        """Return the fitted attributes of a model that trains on."""
-
-        def density() -> Density:
-            training = encoded.take(split.training)
-            return self._passing_density(descent.model, training, seed)
-
-        return self._learned(descent) | {
-            "_table": copy(self._table),  # which will learn what the density draws
-            "_density": Deferred(density),
-            "_summary_seed": seed,
-        }
 
     def _learned(self, descent: Descent) -> dict[str, Any]:
         """Return the fitted attributes that every model has."""

@@ -17,7 +17,6 @@ from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
 from .model._conditional import Density
 from .model._evidence import NetworkBound, NetworkDensity
-from .model._model import Model
 from .model._network_stack import density_of_networks
 from .network._autoencoders import VariationalAutoencoder
 from .network._design import Design
@@ -522,13 +521,6 @@ class VAETransformer(BaseAutoencoder):
         self.density_shares_ = {"vae": 0.0, "ppca": 0.0, "mixture": 0.0}
         self.density_shares_ |= density.shares
         return density
-
-    def _passing_density(self, model: Model, training: Encoded, seed: int) -> Density:
-        """Make the density of the networks, with the safeguard beside them."""
-        rows = training, training, seed
-        return density_of_networks(
-            model, *rows, alone=True, trained=True, can_judge=False
-        )
 
     def _count_active_units(self, encoded: Encoded) -> None:
         """Measure what each component tells of a row; warn of those that died."""

@@ -8,9 +8,11 @@ what they have fitted.
 from __future__ import annotations
 
 import ast
+import inspect
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import skae
@@ -21,6 +23,7 @@ ABOVE = ("inspection", "export")
 ESTIMATORS = (
     "skae._base",
     "skae._fitted",
+    "skae._passing",
     "skae._autoencoder",
     "skae._vae",
     "skae._imputer",
@@ -215,3 +218,32 @@ def test_nothing_but_the_package_itself_knows_what_is_above_all(above):
 
 def test_what_is_exported_knows_no_training():
     assert broken(modules_of("export"), packages_of("training")) == []
+
+
+@pytest.mark.parametrize("kind", [skae.AutoencoderTransformer, skae.VAETransformer])
+def test_an_estimator_can_be_read(kind):
+    ours = [c for c in kind.__mro__ if c.__module__.startswith("skae")]
+    methods = {n for c in ours for n, f in vars(c).items() if inspect.isfunction(f)}
+    assert len(methods) <= 40
+    assert all(len(inspect.getsourcelines(c)[0]) <= 500 for c in ours)
+
+
+def test_functions_are_short():
+    functions = [
+        node
+        for path in FILES.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    lines = [sum(1 for _ in code_lines(function)) for function in functions]
+    assert np.median(lines) < 8
+    assert max(lines) <= 65
+
+
+def code_lines(function):
+    """Yield the lines of a function without its documentation."""
+    documented = ast.get_docstring(function) is not None
+    body = function.body[1:] if documented else function.body
+    yield from range(function.lineno, function.body[0].lineno)
+    if body:
+        yield from range(body[0].lineno, body[-1].end_lineno + 1)
