@@ -178,7 +178,7 @@ class CodeToTable(nn.Module):
     scale: Tensor
     constant: Tensor
     constants: Tensor
-    exact: Tensor
+    whole: Tensor
     limits: Tensor
 
     def __init__(self, table: Table, model: Model, dtype: torch.dtype) -> None:
@@ -199,6 +199,13 @@ class CodeToTable(nn.Module):
         for name, array in buffers.items():
             self.register_buffer(name, torch.from_numpy(array).to(dtype))
         self.register_buffer("constant", torch.from_numpy(scaler.constant_))
+        samples = [frames.template_[f] for f in self.numeric if frames.template_]
+        whole = [sample.is_whole for sample in samples]
+        self.has_whole = any(whole)
+        if self.has_whole:
+            limits = np.stack(frames.range_)[:, self.numeric]
+            self.register_buffer("whole", torch.tensor(whole))
+            self.register_buffer("limits", torch.from_numpy(limits).to(dtype))
         self.spans: dict[int, slice] = {}
         self.levels = nn.ModuleDict()
         start = len(self.numeric)
@@ -232,7 +239,12 @@ class CodeToTable(nn.Module):
         if self.scores is not None:
             values = self.scores.inverse(numbers[:, self.scored])
             numbers = _with_columns(numbers, self.scored, values)
-        return torch.where(self.constant, self.constants, numbers)
+        numbers = torch.where(self.constant, self.constants, numbers)
+        if self.has_whole:
+            low, high = self.limits
+            nearest = torch.maximum(torch.minimum(numbers, high), low).round()
+            numbers = torch.where(self.whole, nearest, numbers)
+        return numbers
 
 
 def _with_columns(rows: Tensor, chosen: list[int], columns: Tensor) -> Tensor:

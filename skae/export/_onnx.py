@@ -108,9 +108,8 @@ def to_onnx(
     -----
     The graph has no EM: a row with a missing cell (NaN) has NaN for its code, and so
     has a row with a level that the fit did not have, unless the fit had rare levels,
-    which such a level then counts as. Numbers leave the decoder as they are computed,
-    those of columns of whole numbers too. The runtime of onnxruntime has no GELU in
-    double precision.
+    which such a level then counts as. Decimals, as dataframes hold them, leave the
+    decoder as floats that are not rounded. onnxruntime has no GELU in double precision.
 
     Examples
     --------

@@ -70,8 +70,13 @@ class ColumnSample:
     @property
     def is_exact(self) -> bool:
         """Whether numbers of the dtype have a fixed number of decimals, or none."""
+        return _is_decimal(self.dtype) or self.is_whole
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether numbers of the dtype are whole."""
         dtype = self.dtype.get("of", self.dtype)
-        return _is_decimal(self.dtype) or "int" in str(dtype.get("name")).lower()
+        return "int" in str(dtype.get("name")).lower()
 
     def holding(self, numbers: np.ndarray) -> Any:
         """Make a column of the same dtype that holds numbers; NaN is missing.
