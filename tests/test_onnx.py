@@ -23,9 +23,6 @@ import skae
 from skae import AutoencoderTransformer, VAETransformer
 
 TABLES = {
-    "iris": datasets.load_iris,
-    "wine": datasets.load_wine,
-    "breast cancer": datasets.load_breast_cancer,
     "digits": datasets.load_digits,
     "diabetes": datasets.load_diabetes,
 }
@@ -140,9 +137,18 @@ def assert_both_parts_agree(estimator, X, dtypes=tuple(CLOSE)):
         assert_allclose(back, expected, rtol=CLOSE[dtype], atol=CLOSE[dtype])
 
 
-@pytest.mark.parametrize("scaling", ["standard", "quantile"])
-def test_encoder_and_decoder_agree(estimator, scaling):
-    assert_both_parts_agree(estimator.set_params(scaling=scaling).fit(WINE), WINE)
+@pytest.mark.parametrize(
+    ("scaling", "dtype"), [("standard", "float32"), ("quantile", "float64")]
+)
+def test_encoder_and_decoder_agree(estimator, scaling, dtype):
+    estimator.set_params(scaling=scaling).fit(WINE)
+    assert_both_parts_agree(estimator, WINE, [dtype])
+
+
+def test_sparse_codes_are_zero_in_the_same_places():
+    codes = AutoencoderTransformer(13, sparsity=0.5, max_iter=5).fit(WINE)
+    (found,) = run(skae.to_onnx(codes, dtype="float64"), WINE)
+    assert_array_equal(found == 0, codes.transform(WINE) == 0)
 
 
 def test_numbers_far_from_zero_keep_their_digits(estimator):
@@ -151,7 +157,7 @@ def test_numbers_far_from_zero_keep_their_digits(estimator):
     assert_both_parts_agree(estimator.fit(far), far, ["float32"])
 
 
-@pytest.mark.parametrize("activation", ["elu", "leaky_relu", "softplus", "tanh"])
+@pytest.mark.parametrize("activation", ["leaky_relu", "softplus"])
 def test_activations_agree_in_double_precision(activation):
     estimator = AutoencoderTransformer(
         3, activation=activation, linear_path=False, max_iter=5, random_state=0
