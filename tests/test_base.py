@@ -627,7 +627,7 @@ def test_memory_mapped_tables_are_fitted(estimator, tmp_path):
 
 
 class Interrupt:
-    """A scikit-learn callback that presses Ctrl-C after an epoch, or before any."""
+    """A callback that presses Ctrl-C once, after an epoch or before any."""
 
     def __init__(self, after=3):
         self.n_left = after
@@ -639,6 +639,7 @@ class Interrupt:
 
     def on_fit_task_begin(self, estimator, context):
         if self.n_left == 0:
+            self.n_left = -1
             raise KeyboardInterrupt
 
     def on_fit_task_end(self, estimator, context):
