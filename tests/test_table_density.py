@@ -219,8 +219,10 @@ def test_few_patterns_of_holes_are_remembered_with_the_first_rows(monkeypatch):
     X = correlated(40)
     X[::2, 0] = np.nan  # whole rows and these are two patterns
     X[10:, 1][::5] = np.nan
-    est = VAETransformer(2, max_iter=0, validation_fraction=None, device="cpu").fit(X)
-    drawn = est.sample(400, random_state=0, missing=True)
-    patterns = np.unique(np.isnan(drawn), axis=0)
-    assert 2 <= len(patterns) <= 3
-    assert np.isnan(drawn[:, 0]).mean() == pytest.approx(0.5, abs=0.15)
+    options = {"max_iter": 0, "validation_fraction": None, "device": "cpu"}
+    for seed in range(3):
+        est = VAETransformer(2, random_state=seed, **options).fit(X)
+        drawn = est.sample(400, random_state=0, missing=True)
+        patterns = np.unique(np.isnan(drawn), axis=0)
+        assert 2 <= len(patterns) <= 3
+        assert {*map(tuple, patterns)} <= {*map(tuple, np.isnan(X))}
