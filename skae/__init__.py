@@ -13,11 +13,13 @@ from .inspection._loss_curve import LossCurveDisplay
 from .inspection._reconstruction_error import ReconstructionErrorDisplay
 from .inspection._sample import SampleDisplay
 from .inspection._width import WidthDisplay
+from .table._large import LargeTable
 
 __all__ = [
     "AutoencoderImputer",
     "AutoencoderTransformer",
     "ComponentsDisplay",
+    "LargeTable",
     "LatentDisplay",
     "LossCurveDisplay",
     "ReconstructionErrorDisplay",

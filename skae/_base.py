@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -18,18 +19,18 @@ from ._descent import BRISK, Descent, descend
 from ._fitted import FittedAutoencoder
 from ._passing import passing_attributes
 from ._progress import Progress
+from ._reading import Reading, read_more, read_table
 from ._schema import Encoded, Kind
 from ._state import all_or_nothing
 from ._torch import derive_seeds, resolve_device
-from ._validation import PARAMETERS, read_rows, read_weight
+from ._validation import PARAMETERS
 from .model._conditional import Density
+from .model._deferred import Deferred
 from .model._denoiser import linear_model
 from .model._holes import code_width
 from .model._model import Model
 from .network._design import Design, hidden_widths, users_randomness
-from .table._distinct import distinct_rows, recur
-from .table._frames import TableReader
-from .table._table import Table
+from .table._survey import Survey
 from .training._folds import Split, choose_split
 from .training._loop import Objective, Pace, Settings
 from .training._rows import Rows
@@ -47,6 +48,8 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
     _pace: ClassVar[Pace] = BRISK
     # How "auto" scales numbers of any sign where the table has columns of levels too.
     _scaling_beside_levels: ClassVar[str] = "standard"
+    _survey: Survey | None = None  # of the chunks that came to `partial_fit`
+    _takes_steps: bool = False  # from where the networks are, by a chunk
     # Noise on numbers, and the share of cells masked, that a fit learns to undo.
     _corruption: tuple[float, float] = (0.0, 0.0)
 
@@ -63,10 +66,11 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
 
         Parameters
         ----------
-        X : array-like or dataframe of shape (n_samples, n_features)
+        X : array-like, dataframe or LargeTable of shape (n_samples, n_features)
             The table: numbers, and in dataframes of any library that narwhals knows
             (pandas, polars, pyarrow) columns of levels too. NaN, None and NA are
-            missing cells.
+            missing cells. A `pathlib.Path` of Parquet, an array or dataframe of Dask,
+            and a long `numpy.memmap` are read as a `LargeTable`.
         y : object, default=None
             Ignored; here for the scikit-learn API.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -93,30 +97,72 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
             If training is interrupted or diverges: the best weights are kept.
         """
         with all_or_nothing(self), Progress(self, X, y, sample_weight) as progress:
-            device = resolve_device(self.device)
-            seeds = derive_seeds(self.random_state, *PURPOSES)
-            if self._continues():  # by the same judges, but with other draws
-                later = seeds["training"] + self.n_iter_
-                seeds |= derive_seeds(later, "weights", "training")
+            seeds, device = self._seeds(), resolve_device(self.device)
             with progress.phase("reading"):
-                rows, weight, n_val = self._learn_table(X, sample_weight, X_val)
-                encoded = self._table.encode(rows, weight)
-                self._table.check(rows, encoded)
-            n_rows = len(encoded) - n_val
-            fraction = None if recur(rows, weight) else self.validation_fraction
-            few = fraction == "auto" and self._can_fold()
-            shape = n_rows, encoded.matrix.shape[1]
-            split = choose_split(shape, n_val, fraction, seeds["split"], can_fold=few)
-            with users_randomness(self.encoder, self.decoder, seeds["weights"], device):
-                with progress.phase("start"):
-                    self._start(encoded.take(slice(n_rows)), seeds["weights"], device)
-                with progress.phase("training"):
-                    descent = self._descend(encoded, split, seeds, progress)
-            self.__dict__ |= self._learned(descent)
-            with progress.phase("density"):
-                self._summary_seed = seeds["summary"]
-                self._density = self._make_density(encoded, split, seeds["summary"])
-                self._told(HOLE_POINTS).remember_holes(encoded.take(split.training))
+                passed = X, sample_weight, X_val
+                reading = read_table(self, *passed, seeds["split"], progress.tell)
+            self._survey = None
+            self._fit(reading, seeds, device, progress)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn from a chunk of a table, beside those that came before.
+
+        What columns are (scales, ranges, levels) is that of all rows so far, whatever
+        their order. Up to 200,000 rows, drawn at random from all that came, are kept,
+        and the networks are fitted anew to them once there are half as many rows again
+        as the last time (a quarter, up to 1,500 rows; twice as many, where not all are
+        kept), once the mean or deviation of a column has moved by a twentieth of a
+        deviation, or once there is a level that they do not know. In between they go on
+        from where they are, by a pass over the chunk and as many older rows, if that is
+        better for the rows that judge.
+
+        Parameters
+        ----------
+        X : array-like or dataframe of shape (n_samples, n_features)
+            The chunk, of the same columns each time. A level may come late, and a
+            column may be constant, or missing, until then.
+        y : object, default=None
+            Ignored; here for the scikit-learn API.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. After `fit` it goes on from the rows that this has
+            kept, at most 20,000.
+
+        Raises
+        ------
+        ValueError
+            If the chunk has other columns, or a parameter is not as expected. The
+            estimator is then as it was.
+
+        See Also
+        --------
+        LargeTable : For tables that can be read again and again.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skae import AutoencoderTransformer
+        >>> model = AutoencoderTransformer(n_components=1, random_state=0)
+        >>> for day in range(3):
+        ...     rng = np.random.default_rng(day)
+        ...     chunk = rng.normal(size=(50, 1)) @ [[1.0, 2.0, -1.0]]
+        ...     model = model.partial_fit(chunk)
+        >>> model.transform(chunk).shape
+        (50, 1)
+        """
+        with all_or_nothing(self), Progress(self, X, y, sample_weight) as progress:
+            self._validate_params()
+            seeds, device = self._seeds(), resolve_device(self.device)
+            with progress.phase("reading"):
+                reading = read_more(self, X, sample_weight, seeds["split"])
+            if reading is not None:
+                self._fit(reading, seeds, device, progress)
+            self._takes_steps = False
         return self
 
     # ------------------------------------------------------- what a subclass says
@@ -141,41 +187,53 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
 
     # ------------------------------------------------------------- steps of fit
 
-    def _learn_table(
-        self, X: Any, sample_weight: Any, X_val: Any
-    ) -> tuple[np.ndarray, np.ndarray | None, int]:
-        """Read rows, those to validate on after the others, and learn their table."""
-        continues = self._continues()
-        if not continues:
-            self._table = Table(TableReader(self.categorical_features).fit(X))
-        frames = self._table.frames
-        rows = read_rows(self, frames, X, reset=not continues, ensure_min_samples=2)
-        weight = read_weight(sample_weight, rows)
-        if not continues:
-            frames.remember(X, rows, weight)
-        rows, weight = distinct_rows(rows, weight)
-        if not continues:
-            kinds = self._table.kinds(*self._kinds())
-            beside = self._scaling_beside_levels
-            self._table.learn(rows, weight, kinds, self.scaling, beside)
-        if X_val is None:
-            return rows, weight, 0
-        rows_val = self._read(X_val)
-        if weight is not None:
-            weight = np.concatenate([weight, np.ones(len(rows_val))])
-        return np.concatenate([rows, rows_val]), weight, len(rows_val)
+    def _seeds(self) -> dict[str, int]:
+        seeds = derive_seeds(self.random_state, *PURPOSES)
+        if self._continues():  # by the same judges, but with other draws
+            later = seeds["training"] + self.n_iter_
+            seeds |= derive_seeds(later, "weights", "training")
+        return seeds
+
+    def _fit(
+        self,
+        reading: Reading,
+        seeds: dict[str, int],
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        """Fit the model, and make the density, of what has been read."""
+        encoded, split = reading.encoded, self._split(reading, seeds["split"])
+        with users_randomness(self.encoder, self.decoder, seeds["weights"], device):
+            with progress.phase("start"):
+                self._start(reading, seeds["weights"], device)
+            with progress.phase("training"):
+                descent = self._descend(reading, split, seeds, progress)
+        self.__dict__ |= self._learned(descent)
+        with progress.phase("density"):
+            self._summary_seed = seeds["summary"]
+            make = partial(self._make_density, encoded, split, seeds["summary"])
+            if self._takes_steps:  # a chunk need not pay for what is seldom asked
+                self._density = Deferred(make)
+                return
+            self._density = make()
+            self._told(HOLE_POINTS).remember_holes(encoded.take(split.training))
 
     def _continues(self) -> bool:
-        return bool(self.warm_start) and hasattr(self, "loss_curve_")
+        goes_on = self.warm_start or self._takes_steps
+        return bool(goes_on) and hasattr(self, "loss_curve_")
 
-    def _can_fold(self) -> bool:
-        """Tell whether several networks could train side by side, from PCA."""
+    def _split(self, reading: Reading, seed: int) -> Split:
+        """Choose who judges; several networks may train side by side, from PCA."""
         own = self.encoder is not None or self.decoder is not None
         alone = own or self.solver == "lbfgs" or self.max_iter == 0
-        return self._folds and not (alone or self._continues())
+        fraction = None if reading.recurs else self.validation_fraction
+        few = self._folds and fraction == "auto" and not (alone or self._continues())
+        shape = len(reading.encoded) - reading.n_val, reading.encoded.matrix.shape[1]
+        return choose_split(shape, reading.n_val, fraction, seed, can_fold=few)
 
-    def _start(self, encoded: Encoded, seed: int, device: torch.device) -> None:
+    def _start(self, reading: Reading, seed: int, device: torch.device) -> None:
         """Make the model that training starts from: at PCA, or where it last ended."""
+        encoded = reading.encoded.take(slice(len(reading.encoded) - reading.n_val))
         continues = self._continues()
         if not continues or isinstance(self.n_components, Integral):
             self.n_components_ = code_width(self.n_components, encoded)
@@ -196,13 +254,15 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         if continues:
             self._model = self._model.going_on(design, device)
             return
-        linear = linear_model(encoded, design, *self._corruption)
+        of_all = reading.principal_components
+        linear = linear_model(encoded, design, *self._corruption, of_all)
         self._model = Model.start(design, linear, seed, device)
 
     def _descend(
-        self, encoded: Encoded, split: Split, seeds: dict[str, int], report: Progress
+        self, reading: Reading, split: Split, seeds: dict[str, int], report: Progress
     ) -> Descent:
         """Train from the start."""
+        encoded = reading.encoded
         report.attributes_of = lambda reached: (
             self._learned(reached)
             | passing_attributes(
@@ -210,9 +270,13 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
             )
         )
         settings = Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
+        if self._takes_steps:
+            settings = replace(settings, max_iter=1)
         prefer_start = self.linear_path or self._continues()
         start = self._model, encoded, split, self._objective, settings, report, seeds
-        return descend(*start, pace=self._pace, prefer_start=prefer_start)
+        return descend(
+            *start, reading.stream, pace=self._pace, prefer_start=prefer_start
+        )
 
     def _learned(self, descent: Descent) -> dict[str, Any]:
         """Return the fitted attributes that every model has."""

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ._schema import Encoded
+from ._schema import Encoded, Stream
 from ._torch import make_generator, threads_that_pay, to_tensor
 from .model._crew import Crew
 from .model._model import Model
 from .network._layers import seed_dropout
 from .training._folds import Folds, Split
 from .training._loop import History, Objective, Pace, Report, Settings, Training
-from .training._rows import Rows
+from .training._rows import Rows, StreamedRows
 
 SUMMARY_ROWS = 5_000  # training rows that a fitted summary is computed from
 LEAST_GAIN = 0.01  # of the start's loss, that tells of a table of few rows
@@ -105,15 +106,18 @@ def descend(
     settings: Settings,
     report: Spectator,
     seeds: dict[str, int],
+    stream: Stream | None = None,
     *,
     pace: Pace,
     prefer_start: bool,
 ) -> Descent:
     """Descend from the start; keep the best weights, and the order of the code."""
     device = model.device
-    cells = model.anchored_cells(encoded)
-    cells = cells.map(lambda a: to_tensor(a, device, torch.float32))
+    cells = _on_device(model, encoded)
     rows, judges = split.rows(cells, encoded.weight)
+    if stream is not None:
+        more = partial(_cells_of_chunks, model, stream)
+        rows = StreamedRows(**vars(rows), more=more, n_rows=stream.n_rows)
     fold = split.fold if isinstance(split, Folds) else None
     crew = Crew.of(model, encoded, fold, seeds["weights"])
     generator = make_generator(seeds["training"], device)
@@ -141,6 +145,16 @@ def descend(
         history = training.run()
     _warn(history, objective.warm_up_epochs)
     return _ended(model, encoded, crew, rows, history)
+
+
+def _on_device(model: Model, encoded: Encoded) -> Any:
+    cells = model.anchored_cells(encoded)
+    return cells.map(lambda a: to_tensor(a, model.device, torch.float32))
+
+
+def _cells_of_chunks(model: Model, stream: Stream, seed: int) -> Iterator[Any]:
+    for encoded in stream.chunks(np.random.default_rng(seed)):
+        yield _on_device(model, encoded)
 
 
 def _ended(

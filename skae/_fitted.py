@@ -22,6 +22,7 @@ from ._table_density import STRATEGIES, TableDensity
 from ._torch import derive_seeds
 from ._validation import FLOATS, check_choice, check_count, read_rows
 from .model._conditional import Density
+from .model._deferred import Deferred
 from .model._model import Model
 from .network._autoencoders import Autoencoder
 from .table._containers import in_output
@@ -35,7 +36,7 @@ class FittedAutoencoder(
 
     _model: Model
     _table: Table
-    _density: Density
+    _density: Density | Deferred
     _summary_seed: int
 
     # ------------------------------------------------------------ fitted models
@@ -292,7 +293,7 @@ class FittedAutoencoder(
         return read_rows(self, self._table.frames, X)
 
     def _told(
-        self, n_points: int = 100, density: Density | None = None
+        self, n_points: int = 100, density: Density | Deferred | None = None
     ) -> TableDensity:
         """Return a density, or that of rows, in the units of the table."""
         check_count("n_importance_samples", n_points)

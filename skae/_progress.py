@@ -88,6 +88,11 @@ class Progress:
             task.call_on_fit_task_end(**self.told_of)
         self._print(f"{name}: {self._seconds() - began:.2f} s")
 
+    def tell(self, text: str) -> None:
+        """Print a line if it has been quiet for long."""
+        if self._is_quiet():
+            self._print(text)
+
     def begin(self, max_epochs: int) -> None:
         self.max_epochs = max_epochs
         self.stride = max(1, max_epochs // 20) if self.estimator.verbose == 1 else 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -147,3 +147,18 @@ class Encoded:
     def spread(self, n_rows: int) -> Encoded:
         """Return up to so many rows, evenly spaced."""
         return self.take(np.arange(0, len(self), -(-len(self) // n_rows)))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows that come in chunks, as often as they are wanted.
+
+    Attributes
+    ----------
+    chunks : callable
+        Returns an iterator over encoded rows, shuffled by a generator.
+    n_rows : int
+    """
+
+    chunks: Callable[[np.random.Generator], Iterator[Encoded]]
+    n_rows: int

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 CHUNK_ROWS = 8192  # at a time, of what needs more memory than the table itself
+FEW_ROWS = 1_500  # up to which rows that judge are missed by the network that is kept
 ONE_SIGMA = 0.8413  # chance that a normal value is below its mean plus one deviation
 
 

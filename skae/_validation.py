@@ -114,17 +114,19 @@ def _explained(X: Any, *, is_fit: bool) -> Iterator[None]:
         raise
 
 
-def read_weight(sample_weight: Any, rows: np.ndarray) -> np.ndarray | None:
-    """Validate weights of rows."""
+def read_weight(
+    sample_weight: Any, rows: np.ndarray, fewest: int = 2
+) -> np.ndarray | None:
+    """Validate weights of rows, of which a few at least are above zero."""
     if sample_weight is None:
         return None
     weight = _check_sample_weight(
         sample_weight, rows, dtype=np.float64, ensure_non_negative=True
     )
-    if (n_weighted := np.count_nonzero(weight)) < 2:
+    if (n_weighted := np.count_nonzero(weight)) < fewest:
         raise ValueError(
             f"got {n_weighted} row with a sample_weight above zero, but expected at "
-            "least 2."
+            f"least {fewest}."
         )
     return weight
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -139,7 +140,11 @@ class Denoiser(PrincipalComponents):
 
 
 def linear_model(
-    encoded: Encoded, design: Design, noise: float, masking: float
+    encoded: Encoded,
+    design: Design,
+    noise: float,
+    masking: float,
+    of_all: Callable[[int], PrincipalComponents] | None = None,
 ) -> PrincipalComponents:
     """Find the linear model that networks of a design start from.
 
@@ -150,10 +155,17 @@ def linear_model(
     noise, masking : float
         To be undone: noise in the units of the matrix, and the share of cells that are
         masked.
+    of_all : callable or None
+        Computes so many principal components of all rows, where these are but some.
     """
-    linear = principal_components_of(
-        encoded.matrix, encoded.columns_seen, design.n_components, encoded.weight
-    )
+    if of_all is None:
+        linear = principal_components_of(
+            encoded.matrix, encoded.columns_seen, design.n_components, encoded.weight
+        )
+    else:
+        linear = of_all(design.n_components)
+        reach = linear.reach_in(encoded.matrix, encoded.weight)
+        linear = replace(linear, reach=reach)
     if noise == masking == 0:
         return linear
     scales = noise_scales(noise, linear.column_scales, design.n_numbers)

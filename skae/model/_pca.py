@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import linalg
+from sklearn.decomposition import PCA
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import randomized_svd, svd_flip
 
@@ -115,10 +117,22 @@ def principal_components(
     mean = _weighted_sum(X, weight) / weight.sum()
     n_directions = min(n_samples, n_features)
     n_kept = min(n_components, n_directions)
-    directions, variances, column_variances = _directions(X, mean, weight, n_kept)
-    total = column_variances.sum()
+    spectrum = _directions(X, mean, weight, n_kept)
+    found = _assembled(mean, spectrum, n_components, n_directions)
+    return replace(found, reach=found.reach_in(X, sample_weight))
 
-    components = np.zeros((n_components, n_features))
+
+def _assembled(
+    mean: np.ndarray,
+    spectrum: tuple[np.ndarray, np.ndarray, np.ndarray],
+    n_components: int,
+    n_directions: int,
+) -> PrincipalComponents:
+    """Keep the leading directions; what the others carry is noise."""
+    directions, variances, column_variances = spectrum
+    n_kept = min(n_components, len(directions))
+    total = column_variances.sum()
+    components = np.zeros((n_components, len(mean)))
     components[:n_kept] = directions[:n_kept]
     kept = np.zeros(n_components)
     kept[:n_kept] = variances[:n_kept]
@@ -127,8 +141,47 @@ def principal_components(
     if len(variances) > n_kept:  # their own sum is exact where the difference cancels
         noise = variances[n_kept:].mean()
     scales = np.sqrt(np.maximum(column_variances, 0.0))
-    found = PrincipalComponents(mean, components, kept, float(noise), scales)
-    return replace(found, reach=found.reach_in(X, sample_weight))
+    return PrincipalComponents(mean, components, kept, float(noise), scales)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and covariance of rows without holes, however many chunks they came in.
+
+    Attributes
+    ----------
+    n_rows : int
+    mean : ndarray of shape (n_columns,)
+    scatter : ndarray of shape (n_columns, n_columns)
+        Products of deviations from the mean, summed over the rows.
+    """
+
+    n_rows: int
+    mean: np.ndarray
+    scatter: np.ndarray
+
+    @classmethod
+    def of(cls, X: np.ndarray) -> Moments:
+        mean = X.mean(axis=0, dtype=np.float64)
+        centred = X - mean
+        return cls(len(X), mean, centred.T @ centred)
+
+    def merge(self, other: Moments) -> Moments:
+        """Return those of both, in any order the same but for rounding."""
+        n_rows = self.n_rows + other.n_rows
+        away = other.mean - self.mean
+        share = other.n_rows / n_rows
+        between = self.n_rows * share * np.outer(away, away)
+        scatter = self.scatter + other.scatter + between
+        return Moments(n_rows, self.mean + share * away, scatter)
+
+    def principal_components(self, n_components: int) -> PrincipalComponents:
+        """Compute PCA of all the rows; how far these reach is not known."""
+        covariance = self.scatter / max(self.n_rows - 1, 1)
+        n_directions = min(self.n_rows, len(self.mean))
+        leading = leading_directions(covariance, min(n_components, n_directions))
+        spectrum = *leading, covariance.diagonal().copy()
+        return _assembled(self.mean, spectrum, n_components, n_directions)
 
 
 def _directions(
@@ -190,6 +243,24 @@ def _weighted_sum(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
     for rows in gen_batches(len(X), CHUNK_ROWS):
         total += weight[rows] @ X[rows].astype(np.float64, copy=False)
     return total
+
+
+def principal_components_of_sparse(
+    X: Any, centre: np.ndarray, n_components: int
+) -> PrincipalComponents:
+    """Compute PCA of a sparse matrix less a row, which is never made dense.
+
+    By Lanczos' method; how far rows reach is not known.
+    """
+    n_directions = min(X.shape)
+    n_kept = min(n_components, n_directions - 1)
+    found = PCA(n_kept, svd_solver="arpack", random_state=0).fit(X)
+    squares = np.asarray(X.multiply(X).mean(axis=0)).ravel()
+    column_variances = (squares - found.mean_**2) * X.shape[0] / (X.shape[0] - 1)
+    _, directions = svd_flip(None, found.components_, u_based_decision=False)
+    spectrum = directions, found.explained_variance_, column_variances
+    mean = found.mean_ - centre
+    return _assembled(mean, spectrum, n_components, n_directions)
 
 
 def _by_svd(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

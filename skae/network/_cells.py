@@ -42,6 +42,24 @@ class Cells:
         """Take rows, as of a tensor (`dim` is 0)."""
         return self.map(lambda tensor: tensor.index_select(dim, index))
 
+    def joined(self, other: Cells) -> Cells:
+        """Return these rows and others after them.
+
+        Where only some of them have holes, of the rest all cells are seen.
+        """
+        here, there = vars(self), vars(other)
+        pairs = {name: [here[name], there[name]] for name in here}
+        for name, whole in {"seen": 1.0, "log_variances": 0.0}.items():
+            if (pairs[name][0] is None) != (pairs[name][1] is None):
+                pairs[name] = [
+                    _like(like, len(rows), whole) if tensor is None else tensor
+                    for rows, tensor, like in zip(
+                        (self, other), pairs[name], pairs[name][::-1], strict=True
+                    )
+                ]
+        tensors = {k: None if p[0] is None else torch.cat(p) for k, p in pairs.items()}
+        return Cells(**tensors)
+
     def split(self, n_rows: int) -> list[Cells]:
         """Cut the rows into parts of at most `n_rows`."""
         starts = range(0, len(self), n_rows)
@@ -51,3 +69,7 @@ class Cells:
         """Apply a function to every tensor."""
         tensors = [getattr(self, field.name) for field in fields(self)]
         return Cells(*(None if t is None else function(t) for t in tensors))
+
+
+def _like(tensor: torch.Tensor, n_rows: int, value: float) -> torch.Tensor:
+    return tensor.new_full((n_rows, *tensor.shape[1:]), value)

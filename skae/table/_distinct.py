@@ -75,14 +75,14 @@ def _mass(which: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
 
 def _copies(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the first row of each kind, in their order, and the kind of each row."""
-    _, first, which = np.unique(_hashes(X), return_index=True, return_inverse=True)
+    _, first, which = np.unique(hashes(X), return_index=True, return_inverse=True)
     if len(first) == len(X) or not _are_equal(X, first[which]):
         return np.arange(len(X)), np.arange(len(X))
     rank = np.argsort(np.argsort(first))
     return np.sort(first), rank[which]
 
 
-def _hashes(X: np.ndarray) -> np.ndarray:
+def hashes(X: np.ndarray) -> np.ndarray:
     """Return a number per row, the same for rows that are equal."""
     generator = np.random.default_rng(0)
     factors = generator.integers(2**63, size=X.shape[1], dtype=np.uint64) | np.uint64(1)

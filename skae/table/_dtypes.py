@@ -6,7 +6,8 @@ nothing but values that any file can.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -55,6 +56,10 @@ class ColumnSample:
         missing = str(gone[0]) if gone else "None"
         return cls(column.name, library, dtype, cells, missing)
 
+    def of_cells(self, cells: list[Any]) -> ColumnSample:
+        """Return a sample of the same dtype with other cells."""
+        return replace(self, cells=cells)
+
     def series(self) -> Any:
         """Make the column again, in its library."""
         make = {"pandas": _pandas_series, "polars": _polars_series}.get(self.backend)
@@ -89,6 +94,26 @@ class ColumnSample:
             "pyarrow": _arrow_numbers,
         }.get(self.backend, _numbers)
         return make(self, numbers)
+
+
+def joined(samples: Sequence[ColumnSample]) -> ColumnSample:
+    """Return the cells of all samples of a column, with a dtype that holds them."""
+    first = samples[0]
+    cells = [cell for sample in samples for cell in sample.cells]
+    dtypes = [sample.dtype for sample in samples]
+    if all("categories" in dtype for dtype in dtypes):
+        all_levels = [level for dtype in dtypes for level in dtype["categories"]]
+        union = {"categories": list(dict.fromkeys(all_levels))}
+        return replace(first, dtype=first.dtype | union, cells=cells)
+    if all(dtype == first.dtype for dtype in dtypes):
+        return first.of_cells(cells)
+    if first.backend == "pandas":
+        whole = nw.from_native(
+            pd.concat([sample.series() for sample in samples]), series_only=True
+        )
+    else:
+        whole = nw.new_series("x", cells, backend=first.backend)  # type: ignore[arg-type]
+    return replace(ColumnSample.of(whole), name=first.name)
 
 
 def _is_decimal(dtype: dict[str, Any]) -> bool:

@@ -213,6 +213,16 @@ class TableReader:
                 some = column[row : row + 1]
             self.template_.append(ColumnSample.of(some))
 
+    def samples(self, X: Any, rows: Sequence[np.ndarray]) -> list[ColumnSample]:
+        """Return some cells of each column, by their rows."""
+        columns = [column for _, column in self._columns(X)]
+        return [
+            ColumnSample.of(take(column, of))
+            if len(of)
+            else ColumnSample.of(column[:0])
+            for column, of in zip(columns, rows, strict=True)
+        ]
+
     @property
     def is_typed(self) -> bool:
         """Whether there is more to a row than its numbers: levels, dtypes, names."""
@@ -339,13 +349,18 @@ def _sorted_levels(values: np.ndarray, name: str) -> np.ndarray:
             f"got column {name!r} of {type(values[0]).__name__} objects, but expected "
             "numbers or categories: drop this column first."
         ) from error
-    try:
-        levels.sort()
-    except TypeError:  # numbers among words
-        levels.sort(key=lambda level: (type(level).__name__, str(level)))
     result = np.empty(len(levels), dtype=object)
     result[:] = levels
-    return result
+    return result[order_of_levels(levels)]
+
+
+def order_of_levels(levels: Sequence[Any]) -> list[int]:
+    """Return the places of levels in ascending order, by type where they are mixed."""
+    places = list(range(len(levels)))
+    try:
+        return sorted(places, key=levels.__getitem__)
+    except TypeError:  # numbers among words
+        return sorted(places, key=lambda i: (type(levels[i]).__name__, str(levels[i])))
 
 
 def _numbers(values: np.ndarray, missing: np.ndarray, name: str) -> np.ndarray:

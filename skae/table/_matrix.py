@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from .._schema import KINDS, Block, Encoded
 from ._levels import LevelEncoder
 from ._numbers import ColumnScaler
+from ._summaries import ColumnStatistics
+
+# Of all rows: statistics of every column, and the weight of each level where one is.
+Known: TypeAlias = tuple[ColumnStatistics, dict[int, np.ndarray]]
 
 
 class TableEncoder:
@@ -47,12 +51,21 @@ class TableEncoder:
         self.kinds = tuple(kinds)
         self.scalings = tuple(scalings)
 
-    def fit(self, X: np.ndarray, sample_weight: np.ndarray | None) -> TableEncoder:
+    def fit(
+        self,
+        X: np.ndarray,
+        sample_weight: np.ndarray | None,
+        known: Known | None = None,
+    ) -> TableEncoder:
+        """Learn from rows, and from what is `known` of others that are not at hand."""
+        of_numbers, counts = known or (None, {})
         is_level = np.array([kind == "categorical" for kind in self.kinds])
-        self.levels_ = {
-            feature: LevelEncoder(X[:, feature], sample_weight)
-            for feature in np.flatnonzero(is_level).tolist()
-        }
+        self.levels_ = {}
+        for feature in np.flatnonzero(is_level).tolist():
+            codes, weight = X[:, feature], sample_weight
+            if feature in counts:  # a row for each level, that weighs as all of its own
+                codes, weight = np.arange(len(counts[feature])), counts[feature]
+            self.levels_[feature] = LevelEncoder(codes, weight)
         is_missing = np.isnan(X).all(axis=0)
         by_kind: dict[str, list[int]] = {}
         for feature, kind in enumerate(self.kinds):
@@ -61,7 +74,11 @@ class TableEncoder:
         self.numeric_ = np.array([f for fs in by_kind.values() for f in fs], dtype=int)
         self.is_all_numbers_ = np.array_equal(self.numeric_, range(len(self.kinds)))
         scaler = ColumnScaler([self.scalings[f] for f in self.numeric_])
-        self.scaler_ = scaler.fit(self._numbers(X), sample_weight)
+        self.scaler_ = scaler.fit(
+            self._numbers(X),
+            sample_weight,
+            of_numbers and of_numbers.take(self.numeric_),
+        )
         two = [f for f, level in self.levels_.items() if level.width == 1]
         many = [f for f, level in self.levels_.items() if level.width > 1]
         self.order_ = np.r_[self.numeric_, np.array(two + many, dtype=int)]

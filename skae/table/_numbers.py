@@ -8,9 +8,10 @@ import numpy as np
 
 from ._scores import SmoothScores
 from ._summaries import (
+    ColumnStatistics,
     SortedColumns,
     _decimals,
-    _range,
+    column_range,
     largest_share,
     mean_and_deviation,
 )
@@ -56,8 +57,14 @@ class ColumnScaler:
     def __init__(self, scalings: Sequence[str | None]) -> None:
         self.scalings = tuple(scalings)
 
-    def fit(self, X: np.ndarray, sample_weight: np.ndarray | None) -> ColumnScaler:
-        low, high = _range(X)
+    def fit(
+        self,
+        X: np.ndarray,
+        sample_weight: np.ndarray | None,
+        known: ColumnStatistics | None = None,
+    ) -> ColumnScaler:
+        """Learn from rows, and from what is `known` of others that are not at hand."""
+        low, high = (known.low, known.high) if known else column_range(X)
         # One rounding error of the largest value is not a variation of the column.
         magnitude = np.maximum(np.abs(low), np.abs(high))
         varies = high - low > 4 * np.finfo(X.dtype).eps * magnitude
@@ -67,11 +74,15 @@ class ColumnScaler:
         self.scores_ = {
             j: SmoothScores(X[:, j], sample_weight)
             for j in self._columns("quantile")
-            if varies[j]
+            if np.fmin.reduce(X[:, j]) < np.fmax.reduce(X[:, j]) and varies[j]
         }
         self.centre_, self.scale_ = mean_and_deviation(
             self._to_scores(X), sample_weight
         )
+        if known:
+            exact = [j for j in range(X.shape[1]) if j not in self.scores_]
+            self.centre_[exact] = known.mean[exact]
+            self.scale_[exact] = known.deviation[exact]
         for j in np.flatnonzero(high - low > FARTHEST * self.scale_):
             if j not in self.scores_ and largest_share(X[:, j], sample_weight) >= RARE:
                 self.scale_[j] = (high - low)[j] / FARTHEST

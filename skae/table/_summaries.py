@@ -14,7 +14,7 @@ DECIMALS_ROWS = 2000  # that the decimals are read from
 QUARTILE_RANGE = 1.349  # between the quartiles of a standard normal column
 
 
-def _range(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def column_range(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest value of each column, NaN where it has none."""
     low = np.fmin.reduce(X, axis=0).astype(np.float64)
     return low, np.fmax.reduce(X, axis=0).astype(np.float64)
@@ -87,6 +87,63 @@ class SortedColumns:
         return np.take_along_axis(self.values, row[None], axis=0)[0]
 
 
+@dataclass(frozen=True)
+class ColumnStatistics:
+    """What all rows say of each column, however many chunks they came in.
+
+    Attributes
+    ----------
+    mass : ndarray of shape (n_columns,)
+        Weight of the seen cells.
+    low, high : ndarray of shape (n_columns,)
+        NaN where no cell is seen.
+    mean, deviation : ndarray of shape (n_columns,)
+        Zero where no cell is seen.
+    """
+
+    mass: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, X: np.ndarray, weight: np.ndarray | None) -> ColumnStatistics:
+        mass = (np.ones(len(X)) if weight is None else weight) @ ~np.isnan(X)
+        return cls(mass, *column_range(X), *mean_and_deviation(X, weight))
+
+    def merge(self, other: ColumnStatistics) -> ColumnStatistics:
+        """Return what both say together, in any order the same but for rounding.
+
+        References
+        ----------
+        Chan, T. F., Golub, G. H. and LeVeque, R. J. (1983). Algorithms for computing
+        the sample variance. The American Statistician 37, 242-247.
+        """
+        mass = self.mass + other.mass
+        total = np.where(mass > 0, mass, 1)
+        here, there = self.mass / total, other.mass / total
+        within = np.hypot(here**0.5 * self.deviation, there**0.5 * other.deviation)
+        between = (here * there) ** 0.5 * (other.mean - self.mean)
+        return ColumnStatistics(
+            mass,
+            np.fmin(self.low, other.low),
+            np.fmax(self.high, other.high),
+            here * self.mean + there * other.mean,
+            np.hypot(within, between),
+        )
+
+    def have_moved(self, now: ColumnStatistics, share: float) -> np.ndarray:
+        """Tell which columns are elsewhere now, by a share of their deviation."""
+        moves = [now.mean - self.mean, now.deviation - self.deviation]
+        far = np.abs(moves).max(axis=0) > share * self.deviation
+        return far | ((self.mass == 0) & (now.mass > 0))
+
+    def take(self, columns: np.ndarray) -> ColumnStatistics:
+        """Return those of some columns."""
+        return ColumnStatistics(*(array[columns] for array in vars(self).values()))
+
+
 def largest_share(column: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Return the share of the seen cells that have the most frequent value."""
     seen = ~np.isnan(column)
@@ -115,7 +172,7 @@ def mean_and_deviation(
     The columns are divided by their largest magnitude first, so that the squares of
     values such as 1e200 or 1e-200 stay within the range of floating point.
     """
-    low, high = _range(X)
+    low, high = column_range(X)
     largest = np.maximum(np.abs(low), np.abs(high))
     unit = np.where(largest > 0, largest, 1)
     weight = np.ones(len(X)) if sample_weight is None else sample_weight

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+from scipy import sparse
 from sklearn.metrics import pairwise_distances_argmin
 
 from .._schema import KINDS, Block, Encoded, Kind
 from ._frames import TableReader
 from ._margins import Margins, Matching
-from ._matrix import TableEncoder
+from ._matrix import Known, TableEncoder
 
 MARGIN_DRAWS = 5_000  # rows that show how what a model draws is spread
 MARGIN_ROWS = 20_000  # rows that the margins of a table are read from
@@ -53,21 +54,28 @@ class Table:
         kinds: Sequence[Kind],
         scaling: str | None,
         beside_levels: str = "standard",
+        known: Known | None = None,
     ) -> Self:
         """Learn scales and levels from rows of numbers and level codes.
 
         Some rows are kept, for the margins that are looked at once a model draws.
         `beside_levels` is what a `scaling` of "auto" stands for, for numbers of any
-        sign where there are columns of levels too.
+        sign where there are columns of levels too. Where the rows are some of many,
+        `known` is what all of them say.
         """
         names = [kind.name for kind in kinds]
         of_reals = beside_levels if self.has_levels else "standard"
         scalings = [kind.scaling(scaling, of_reals) for kind in kinds]
-        self.encoder = TableEncoder(names, scalings).fit(rows, weight)
+        self.encoder = TableEncoder(names, scalings).fit(rows, weight, known)
         step = -(-len(rows) // MARGIN_ROWS)
         some = None if weight is None else weight[::step]
         self._margin_rows = rows[::step].copy(), some
         return self
+
+    @property
+    def kept_rows(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Some rows of the fit, and their weights."""
+        return self._margin_rows
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_matching": None}  # drawn anew from the model
@@ -110,6 +118,17 @@ class Table:
         """
         self.encoder.check_counts(rows, self.names)
         return self.encoder.encode(rows, weight)
+
+    def encode_sparse(self, X: Any) -> tuple[Any, np.ndarray] | None:
+        """Scale a sparse matrix; return it and the row that is subtracted from it.
+
+        None where columns are not scaled by a factor, or not all of them stay.
+        """
+        scaler = self.encoder.scaler_
+        if scaler.scores_ or not self.encoder.is_all_numbers_:
+            return None
+        scaled = X.tocsr() @ sparse.diags_array(1 / scaler.scale_)
+        return scaled, scaler.centre_ / scaler.scale_
 
     def check(self, rows: np.ndarray, encoded: Encoded) -> None:
         """Refuse numbers that overflow, or that their likelihood has no place for.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .._statistics import FEW_ROWS
 from ._rows import Cells, Rows
 
 MOST_JUDGES = 5000
@@ -15,7 +16,6 @@ N_FOLDS = 3  # that all judge, where there are very few rows
 ONE_OF = 5  # folds, that judges alone where there are more
 FEWEST_ROWS = 10
 VERY_FEW_ROWS = 400  # up to which every fold judges: beyond, one has rows enough
-FEW_ROWS = 1_500  # up to which rows that judge are missed by the network that is kept
 MOST_CELLS = 250_000  # of which several networks train in twice the time of one
 
 

@@ -91,3 +91,46 @@ class Rows:
         if self.member is None:
             return torch.cat(losses)
         return torch.cat(losses, dim=1).gather(0, self.member[self.index][None])[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamedRows(Rows):
+    """Rows beyond those at hand, which come in chunks from elsewhere in each epoch.
+
+    The rows at hand are a pool: each chunk is shuffled into it, and as many rows leave
+    it as came. So neighbours in a file, which are alike, are in different batches.
+
+    Attributes
+    ----------
+    more : callable of int
+        Returns an iterator over cells, in an order that hangs on a seed.
+    n_rows : int
+        That come in an epoch.
+    """
+
+    more: Callable[[int], Iterator[Cells]]
+    n_rows: int
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Rows]:
+        """Cut the rows into batches of `batch_size`, the last but smaller."""
+        left = None
+        for some in self._shuffled(generator):
+            left = some if left is None else left.joined(some)
+            *whole, left = left.split(batch_size)
+            yield from map(Rows.all_of, whole)
+        if left is not None:
+            yield Rows.all_of(left)
+
+    def _shuffled(self, generator: torch.Generator) -> Iterator[Cells]:
+        device = self.index.device
+        seed = torch.randint(2**31, (1,), generator=generator, device=device)
+        pool = self.values()
+        for chunk in self.more(int(seed)):
+            pool = pool.joined(chunk)
+            order = torch.randperm(len(pool), generator=generator, device=device)
+            leaving, staying = order.split([len(chunk), len(pool) - len(chunk)])
+            yield pool.index_select(0, leaving)
+            pool = pool.index_select(0, staying)
