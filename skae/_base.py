@@ -97,7 +97,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
             If training is interrupted or diverges: the best weights are kept.
         """
         with all_or_nothing(self), Progress(self, X, y, sample_weight) as progress:
-            seeds, device = self._seeds(), resolve_device(self.device)
+            seeds, device = _seeds(self), resolve_device(self.device)
             with progress.phase("reading"):
                 passed = X, sample_weight, X_val
                 reading = read_table(self, *passed, seeds["split"], progress.tell)
@@ -157,7 +157,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         """
         with all_or_nothing(self), Progress(self, X, y, sample_weight) as progress:
             self._validate_params()
-            seeds, device = self._seeds(), resolve_device(self.device)
+            seeds, device = _seeds(self), resolve_device(self.device)
             with progress.phase("reading"):
                 reading = read_more(self, X, sample_weight, seeds["split"])
             if reading is not None:
@@ -187,13 +187,6 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
 
     # ------------------------------------------------------------- steps of fit
 
-    def _seeds(self) -> dict[str, int]:
-        seeds = derive_seeds(self.random_state, *PURPOSES)
-        if self._continues():  # by the same judges, but with other draws
-            later = seeds["training"] + self.n_iter_
-            seeds |= derive_seeds(later, "weights", "training")
-        return seeds
-
     def _fit(
         self,
         reading: Reading,
@@ -202,7 +195,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         progress: Progress,
     ) -> None:
         """Fit the model, and make the density, of what has been read."""
-        encoded, split = reading.encoded, self._split(reading, seeds["split"])
+        encoded, split = reading.encoded, _split(self, reading, seeds["split"])
         with users_randomness(self.encoder, self.decoder, seeds["weights"], device):
             with progress.phase("start"):
                 self._start(reading, seeds["weights"], device)
@@ -221,15 +214,6 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
     def _continues(self) -> bool:
         goes_on = self.warm_start or self._takes_steps
         return bool(goes_on) and hasattr(self, "loss_curve_")
-
-    def _split(self, reading: Reading, seed: int) -> Split:
-        """Choose who judges; several networks may train side by side, from PCA."""
-        own = self.encoder is not None or self.decoder is not None
-        alone = own or self.solver == "lbfgs" or self.max_iter == 0
-        fraction = None if reading.recurs else self.validation_fraction
-        few = self._folds and fraction == "auto" and not (alone or self._continues())
-        shape = len(reading.encoded) - reading.n_val, reading.encoded.matrix.shape[1]
-        return choose_split(shape, reading.n_val, fraction, seed, can_fold=few)
 
     def _start(self, reading: Reading, seed: int, device: torch.device) -> None:
         """Make the model that training starts from: at PCA, or where it last ended."""
@@ -298,3 +282,22 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
             "best_loss_": history.best_loss,
             "start_loss_": start,
         }
+
+
+def _seeds(estimator: BaseAutoencoder) -> dict[str, int]:
+    seeds = derive_seeds(estimator.random_state, *PURPOSES)
+    if estimator._continues():  # by the same judges, but with other draws
+        later = seeds["training"] + estimator.n_iter_
+        seeds |= derive_seeds(later, "weights", "training")
+    return seeds
+
+
+def _split(estimator: BaseAutoencoder, reading: Reading, seed: int) -> Split:
+    """Choose who judges; several networks may train side by side, from PCA."""
+    own = estimator.encoder is not None or estimator.decoder is not None
+    alone = own or estimator.solver == "lbfgs" or estimator.max_iter == 0
+    fraction = None if reading.recurs else estimator.validation_fraction
+    can_fold = estimator._folds and not (alone or estimator._continues())
+    few = fraction == "auto" and can_fold
+    shape = len(reading.encoded) - reading.n_val, reading.encoded.matrix.shape[1]
+    return choose_split(shape, reading.n_val, fraction, seed, can_fold=few)

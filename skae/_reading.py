@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.utils.validation import validate_data
 
 from ._schema import Encoded, Stream
@@ -84,12 +83,19 @@ def _rows_val(estimator: Any, X_val: Any) -> np.ndarray | None:
 
 
 def _learn(
-    estimator: Any, rows: np.ndarray, weight: np.ndarray | None, known: Any = None
+    estimator: Any,
+    rows: np.ndarray,
+    weight: np.ndarray | None,
+    known: Any = None,
+    *,
+    as_it_is: bool = False,
 ) -> None:
-    table = estimator._table
+    """Learn the table of an estimator; `as_it_is` is what a scaling of "auto" means."""
+    table, scaling = estimator._table, estimator.scaling
+    if as_it_is and scaling == "auto":
+        scaling = None
     kinds = table.kinds(*estimator._kinds())
-    beside = estimator._scaling_beside_levels
-    table.learn(rows, weight, kinds, estimator.scaling, beside, known)
+    table.learn(rows, weight, kinds, scaling, estimator._scaling_beside_levels, known)
 
 
 def _encoded(
@@ -132,9 +138,12 @@ def _read_by_chunks(
         survey = surveyed(estimator, survey, chunk, None, large.n_kept, seed)
     if survey is None or survey.n_rows < 2:
         raise ValueError(f"got {large!r} of less than 2 rows, but expected more.")
+    apart = large.is_seen_whole and not survey.is_whole
+    reading = read_survey(
+        estimator, survey, X_val, apart=apart, as_it_is=large.is_sparse
+    )
     if survey.is_whole:
-        return read_survey(estimator, survey, X_val)
-    reading = read_survey(estimator, survey, X_val, apart=large.is_seen_whole)
+        return reading
     stream = None
     if large.is_seen_whole:
         chunks = partial(_shuffled, estimator, large, X_val is None)
@@ -212,7 +221,12 @@ def surveyed(
 
 
 def read_survey(
-    estimator: Any, survey: Survey, X_val: Any = None, *, apart: bool = False
+    estimator: Any,
+    survey: Survey,
+    X_val: Any = None,
+    *,
+    apart: bool = False,
+    as_it_is: bool = False,
 ) -> Reading:
     """Learn the table of a survey; return the rows that it has kept.
 
@@ -222,7 +236,7 @@ def read_survey(
     estimator._table = Table(survey.frames)
     rows = survey.rows(estimator._table.frames)
     rows, weight = distinct_rows(rows, survey.weight)
-    _learn(estimator, rows, weight, survey.known)
+    _learn(estimator, rows, weight, survey.known, as_it_is=as_it_is)
     if not apart or X_val is not None:
         return _encoded(estimator, rows, weight, _rows_val(estimator, X_val))
     judge = judging(rows)
@@ -239,7 +253,7 @@ def _components(
 ) -> Callable[[int], PrincipalComponents] | None:
     """Compute moments of all rows; None where holes or many columns forbid it."""
     table = estimator._table
-    if sparse.issparse(large.source) and (scaled := table.encode_sparse(large.source)):
+    if large.is_sparse and (scaled := table.encode_sparse(large.source)):
         return partial(principal_components_of_sparse, *scaled)
     n_columns = sum(table.encoder.widths)
     if survey.has_holes or n_columns > LARGEST_PRODUCTS:

@@ -132,7 +132,11 @@ class LargeTable:
     @property
     def is_seen_whole(self) -> bool:
         """Whether the networks are to see every row: of sparse tables few are kept."""
-        return self.n_rows is None or sparse.issparse(self.source)
+        return self.n_rows is None or self.is_sparse
+
+    @property
+    def is_sparse(self) -> bool:
+        return bool(sparse.issparse(self.source))
 
     @cached_property
     def n_total(self) -> int | None:
@@ -256,11 +260,12 @@ def n_kept(n_features: int) -> int:
 def as_large(X: Any) -> LargeTable | None:
     """Return a table that is to be read by chunks; None for one that is at hand.
 
-    Paths, Dask collections, and arrays on disk that have more rows than are kept.
+    Paths, Dask collections, sparse tables, and arrays on disk that have more rows than
+    are kept.
     """
     if isinstance(X, LargeTable):
         return X
-    if isinstance(X, PathLike) or is_dask(X):
+    if isinstance(X, PathLike) or is_dask(X) or sparse.issparse(X):
         return LargeTable(X)
     if isinstance(X, np.memmap) and X.ndim == 2:
         large = LargeTable(X)
