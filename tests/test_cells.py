@@ -60,3 +60,25 @@ def test_cells_go_to_torch_and_back_field_by_field():
     for name in ("values", "seen", "log_density"):
         assert torch.equal(getattr(back, name), getattr(before, name).double())
     assert back.log_variances is None
+
+
+@pytest.mark.parametrize("names", SOME)
+def test_rows_are_joined_field_by_field(names):
+    cells = cells_of(names)
+    joined = cells.index_select(0, torch.tensor([0, 1])).joined(
+        cells.index_select(0, torch.tensor([2, 3, 4, 5]))
+    )
+    for name, tensor in vars(joined).items():
+        whole = getattr(cells, name)
+        assert (tensor is None) == (whole is None)
+        assert tensor is None or torch.equal(tensor, whole)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_rows_without_holes_are_seen_whole_beside_others(first):
+    holed, whole = cells_of(["seen", "log_variances"]), cells_of([])
+    pair = (holed, whole) if first else (whole, holed)
+    joined = pair[0].joined(pair[1])
+    part = slice(6, None) if first else slice(6)
+    assert (joined.seen[part] == 1).all()
+    assert (joined.log_variances[part] == 0).all()

@@ -9,9 +9,14 @@ from correlated import SHAPES, SQUARE, TALL, assert_same, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 from sklearn.decomposition import PCA
 
-from skae.model._pca import principal_components
+from skae.model._pca import (
+    Moments,
+    principal_components,
+    principal_components_of_sparse,
+)
 
 # ------------------------------------------------------------------------- PCA
 
@@ -274,3 +279,33 @@ def test_code_scales_are_typical_where_there_is_no_variance():
     typical = np.sqrt(np.mean(found.column_scales**2))
     assert_allclose(found.code_scales()[:5], np.sqrt(found.variances[:5]))
     assert_allclose(found.code_scales()[5:], typical)
+
+
+@SHAPES
+def test_moments_of_parts_give_the_components_of_the_whole(shape):
+    X = table(shape) + 1e3
+    cuts = np.array_split(X, 3)
+    whole = principal_components(X, 3)
+    for parts in (cuts, cuts[::-1]):
+        first, *others = map(Moments.of, parts)
+        for other in others:
+            first = first.merge(other)
+        found = first.principal_components(3)
+        assert_allclose(found.mean, whole.mean)
+        assert_allclose(found.components, whole.components, atol=1e-7)
+        assert_allclose(found.variances, whole.variances, rtol=1e-7)
+        assert_allclose(found.noise_variance, whole.noise_variance, rtol=1e-6)
+        assert_allclose(found.column_scales, whole.column_scales)
+
+
+def test_a_sparse_matrix_has_the_components_of_the_dense_one():
+    rng = np.random.default_rng(0)
+    X = np.where(rng.random((60, 12)) < 0.3, rng.normal(size=(60, 12)) + 2, 0.0)
+    centre = np.arange(12.0)
+    found = principal_components_of_sparse(sparse.csr_array(X), centre, 3)
+    dense = principal_components(X - centre, 3)
+    assert_allclose(found.mean, dense.mean)
+    assert_allclose(found.components, dense.components, atol=1e-8)
+    assert_allclose(found.variances, dense.variances)
+    assert_allclose(found.noise_variance, dense.noise_variance)
+    assert_allclose(found.column_scales, dense.column_scales)

@@ -12,7 +12,7 @@ from models import draws, generator
 from torch.testing import assert_close
 
 from skae.network._cells import Cells
-from skae.training._rows import Rows
+from skae.training._rows import Rows, StreamedRows
 
 SIZES = {"n_rows": st.integers(1, 60), "batch_size": st.integers(1, 70)}
 
@@ -101,3 +101,44 @@ def test_evaluation_in_chunks_is_evaluation_at_once(monkeypatch):
     cells = Cells(rows.cells, seen=draws(10, 2, seed=1))
     found = Rows(cells, rows.index).evaluate(lambda c: (c.values * c.seen).sum(dim=1))
     assert_close(found, (cells.values * cells.seen).sum(dim=1)[rows.index])
+
+
+@given(
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    n_kept=st.integers(1, 15),
+    batch_size=st.integers(1, 25),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_stream_gives_as_many_rows_as_come_by_way_of_a_pool(
+    sizes, n_kept, batch_size, seed
+):
+    total = sum(sizes)
+    kept = Cells(-1.0 - torch.arange(n_kept)[:, None])
+    chunks = Cells(torch.arange(float(total))[:, None])
+    starts = np.cumsum([0, *sizes])
+
+    def more(_):
+        for start, size in zip(starts, sizes, strict=False):
+            yield chunks.index_select(0, torch.arange(start, start + size))
+
+    rows = StreamedRows(kept, torch.arange(n_kept), more=more, n_rows=total)
+    batches = [
+        batch.values().values for batch in rows.batches(batch_size, generator(seed))
+    ]
+    assert len(rows) == total
+    assert len(batches) == math.ceil(total / batch_size)
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    seen = torch.cat(batches).ravel()
+    assert len(seen) == total
+    assert len(seen.unique()) == total  # each row at most once
+
+
+def test_neighbours_of_a_stream_are_in_different_batches():
+    kept = Cells(torch.zeros(500, 1))
+    chunks = [Cells(torch.full((50, 1), float(i))) for i in range(1, 11)]
+    rows = StreamedRows(
+        kept, torch.arange(500), more=lambda _: iter(chunks), n_rows=500
+    )
+    first, *_ = rows.batches(50, generator(0))
+    assert (first.values().values == 1).float().mean() < 0.3

@@ -7,7 +7,12 @@ import pytest
 from columns import table, weights, with_holes
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skae.table._summaries import QUARTILE_RANGE, SortedColumns, mean_and_deviation
+from skae.table._summaries import (
+    QUARTILE_RANGE,
+    ColumnStatistics,
+    SortedColumns,
+    mean_and_deviation,
+)
 
 
 @pytest.mark.parametrize("chunk_rows", [7, 8192])
@@ -109,3 +114,33 @@ def test_sorted_columns_tell_the_same_alone_and_beside_others():
         assert_array_equal(together.resolutions()[j], alone.resolutions()[0])
         deviations = together.quartile_deviations()
         assert_array_equal(deviations[j], alone.quartile_deviations()[0])
+
+
+@pytest.mark.parametrize("weight", [None, weights()], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("unit", [1.0, 1e200, 1e-200])
+def test_statistics_of_parts_merge_to_those_of_the_whole(weight, unit):
+    X = with_holes() * unit + unit * 1e3
+    X[:7, 1] = np.nan  # no cell in the first part
+    parts = [slice(0, 7), slice(7, 8), slice(8, None)]
+    found = [
+        ColumnStatistics.of(X[part], None if weight is None else weight[part])
+        for part in parts
+    ]
+    whole = ColumnStatistics.of(X, weight)
+    for order in ([0, 1, 2], [2, 0, 1]):
+        a, b, c = (found[place] for place in order)
+        for name, value in vars(a.merge(b).merge(c)).items():
+            assert_allclose(value, vars(whole)[name], rtol=1e-9, err_msg=name)
+
+
+def test_columns_have_moved_by_a_share_of_their_deviation():
+    X = np.random.default_rng(0).normal(size=(100, 4))
+    X[:, 3] = np.nan
+    before = ColumnStatistics.of(X, None)
+    after = X.copy()
+    after[:, 0] += 0.04
+    after[:, 1] += 0.06
+    after[:, 2] *= 1.1
+    after[0, 3] = 5.0
+    moved = before.have_moved(ColumnStatistics.of(after, None), 0.05)
+    assert moved.tolist() == [False, True, True, True]

@@ -179,8 +179,10 @@ class Moments:
         """Compute PCA of all the rows; how far these reach is not known."""
         covariance = self.scatter / max(self.n_rows - 1, 1)
         n_directions = min(self.n_rows, len(self.mean))
-        leading = leading_directions(covariance, min(n_components, n_directions))
-        spectrum = *leading, covariance.diagonal().copy()
+        n_kept = min(n_components, n_directions)
+        directions, variances = leading_directions(covariance, n_kept)
+        exist = slice(n_directions)
+        spectrum = directions[exist], variances[exist], covariance.diagonal().copy()
         return _assembled(self.mean, spectrum, n_components, n_directions)
 
 
