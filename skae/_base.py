@@ -170,8 +170,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
 
     def _can_fold(self) -> bool:
         """Tell whether several networks could train side by side, from PCA."""
-        own = self.encoder is not None or self.decoder is not None
-        alone = own or self.solver == "lbfgs" or self.max_iter == 0
+        alone = self.solver == "lbfgs" or self.max_iter == 0
         return self._folds and not (alone or self._continues())
 
     def _start(self, encoded: Encoded, seed: int, device: torch.device) -> None:

@@ -113,8 +113,10 @@ def descend(
     device = model.device
     cells = model.anchored_cells(encoded)
     cells = cells.map(lambda a: to_tensor(a, device, torch.float32))
-    rows, judges = split.rows(cells, encoded.weight)
     fold = split.fold if isinstance(split, Folds) else None
+    if fold is not None:
+        cells = replace(cells, fold=torch.from_numpy(fold).to(device))
+    rows, judges = split.rows(cells, encoded.weight)
     crew = Crew.of(model, encoded, fold, seeds["weights"])
     generator = make_generator(seeds["training"], device)
     objective = objective_of(crew.module, rows, generator)
