@@ -133,14 +133,17 @@ class AutoencoderTransformer(BaseAutoencoder):
         `fit` gets `X_val`. "auto" is 0.1 on tables of more than 1,500 rows. On smaller
         ones, of which a tenth could not judge, a network trains without a fifth of the
         rows, which judges it, and beside it one on all rows for as long as the first
-        says, if at all; up to 400 rows each third judges a network. None trains on all
-        rows and judges by them: nothing then guards against overfitting.
+        says, if at all; up to 400 rows each third judges a network. With the solver
+        "lbfgs" or `warm_start` a tenth judges there too. None trains on all rows and
+        judges by them: nothing then guards against overfitting.
     encoder, decoder : callable or None, default=None
         A picklable ``(n_inputs, n_outputs) -> torch.nn.Module`` that makes the network
         of one direction, in place of the hidden layers above. For
         "binary_cross_entropy" the decoder returns logits; outputs that all lie in
         [0, 1], as after a sigmoid, are understood as the chances themselves. With
-        `linear_path` its output passes a learned gate that starts at zero.
+        `linear_path` its output passes a learned gate that starts at zero. Networks
+        that train side by side on small tables (`validation_fraction`) have one such
+        module each, with the same first weights; these run one after another.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights and the scaling of the last fit, with new
         draws but, for an integer `random_state`, the same split.

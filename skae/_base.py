@@ -294,8 +294,7 @@ def _seeds(estimator: BaseAutoencoder) -> dict[str, int]:
 
 def _split(estimator: BaseAutoencoder, reading: Reading, seed: int) -> Split:
     """Choose who judges; several networks may train side by side, from PCA."""
-    own = estimator.encoder is not None or estimator.decoder is not None
-    alone = own or estimator.solver == "lbfgs" or estimator.max_iter == 0
+    alone = estimator.solver == "lbfgs" or estimator.max_iter == 0
     fraction = None if reading.recurs else estimator.validation_fraction
     can_fold = estimator._folds and not (alone or estimator._continues())
     few = fraction == "auto" and can_fold

@@ -114,11 +114,13 @@ def descend(
     """Descend from the start; keep the best weights, and the order of the code."""
     device = model.device
     cells = _on_device(model, encoded)
+    fold = split.fold if isinstance(split, Folds) else None
+    if fold is not None:
+        cells = replace(cells, fold=torch.from_numpy(fold).to(device))
     rows, judges = split.rows(cells, encoded.weight)
     if stream is not None:
         more = partial(_cells_of_chunks, model, stream)
         rows = StreamedRows(**vars(rows), more=more, n_rows=stream.n_rows)
-    fold = split.fold if isinstance(split, Folds) else None
     crew = Crew.of(model, encoded, fold, seeds["weights"])
     generator = make_generator(seeds["training"], device)
     objective = objective_of(crew.module, rows, generator)

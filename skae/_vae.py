@@ -359,12 +359,10 @@ class VAETransformer(BaseAutoencoder):
         self.verbose = verbose
 
     def score_samples(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
-        """Estimate the log-likelihood of each row, in nats; higher is more normal.
+        """Compute the log-likelihood of each row, in nats; higher is more normal.
 
-        The networks' part is the importance-weighted bound of [1]_ over the same points
-        for every row: half of the codes are drawn by the encoder, half around the mode
-        of the posterior (codes of up to 64 components). On average it is below the
-        log-likelihood, closer with more points, and exact where the model is linear.
+        That of the networks, which `log_evidence` estimates, joined with the densities
+        beside them by their shares, `density_shares_`.
 
         Parameters
         ----------
@@ -385,11 +383,6 @@ class VAETransformer(BaseAutoencoder):
         ------
         ValueError
             If a column of counts has a value that is none.
-
-        References
-        ----------
-        .. [1] Burda, Y., Grosse, R. and Salakhutdinov, R. (2016). Importance weighted
-           autoencoders. ICLR.
         """
         check_is_fitted(self)
         return self._told(n_importance_samples).log_density(self._read(X))
@@ -397,7 +390,11 @@ class VAETransformer(BaseAutoencoder):
     def log_evidence(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
         """Estimate the log-likelihood of each row by the networks alone, in nats.
 
-        Without the densities that `score_samples` stacks them with.
+        Unlike `score_samples` it knows nothing of the densities stacked beside them. It
+        is the importance-weighted bound of [1]_ over the same points for every row:
+        half of the codes are drawn by the encoder, half around the mode of the
+        posterior (codes of up to 64 components). On average it is below the
+        log-likelihood, closer with more points, and exact where the model is linear.
 
         Parameters
         ----------
@@ -409,7 +406,12 @@ class VAETransformer(BaseAutoencoder):
         Returns
         -------
         log_likelihoods : ndarray of shape (n_samples,)
-            Of the seen cells, in the units of the table.
+            Of the seen cells, in the units that those of `score_samples` have.
+
+        References
+        ----------
+        .. [1] Burda, Y., Grosse, R. and Salakhutdinov, R. (2016). Importance weighted
+           autoencoders. ICLR.
         """
         check_is_fitted(self)
         told = self._told(n_importance_samples, NetworkDensity(self._model))

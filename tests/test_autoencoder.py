@@ -189,6 +189,40 @@ def test_a_decoder_that_ends_in_a_sigmoid_means_chances(linear_path):
     assert chances.score(X) == pytest.approx(logits.score(X), abs=0.05)
 
 
+class CountsRows(nn.Module):
+    """A layer that notes how many rows it learns from."""
+
+    def __init__(self, n_inputs, n_outputs, noted):
+        super().__init__()
+        self.layer, self.noted = nn.Linear(n_inputs, n_outputs), noted
+
+    def forward(self, x):
+        if self.training:
+            self.noted.append(len(x))
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "sizes"), [(60, {60, 40}), (500, {500, 400}), (1600, {1440})]
+)
+@pytest.mark.parametrize("options", [{}, {"sparsity": 0.3}], ids=["dense", "sparse"])
+def test_own_modules_learn_from_all_rows_beside_some_that_judge(n_rows, sizes, options):
+    noted = []
+    fitted = AutoencoderTransformer(2, max_iter=3, batch_size=2000, **QUICK)
+    fitted.set_params(encoder=lambda *shape: CountsRows(*shape, noted), **options)
+    fitted.fit(curved_table(n_rows))
+    assert set(noted) == sizes
+
+
+@pytest.mark.parametrize("load", [load_wine, load_breast_cancer])
+def test_own_modules_explain_more_of_held_out_rows_than_pca(load):
+    train, test = train_test_split(load().data, test_size=0.3, random_state=0)
+    start = AutoencoderTransformer(3, max_iter=0, **QUICK).fit(train)
+    networks = {"encoder": UsualDecoder(False), "decoder": UsualDecoder(False)}
+    fitted = AutoencoderTransformer(3, **networks, **QUICK).fit(train)
+    assert fitted.score(test) > start.score(test) + 0.01
+
+
 def test_without_hidden_layers_the_code_is_affine_whatever_the_activation():
     options = {"hidden_layer_sizes": (), "activation": "relu", "max_iter": 50}
     fitted = AutoencoderTransformer(2, linear_path=False, **options).fit(X)

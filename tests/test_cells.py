@@ -19,6 +19,7 @@ def cells_of(names):
     """Make six rows with the fields of some names."""
     generator = make_generator(0, CPU)
     shapes = {"seen": (6, 3), "log_variances": (6, 2), "log_density": (6,)}
+    shapes["fold"] = (6,)
     known = {name: torch.rand(shapes[name], generator=generator) for name in names}
     return Cells(torch.rand(6, 4, generator=generator), **known)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from settings import curved_table
 from sklearn.decomposition import PCA
+from torch import nn
 
 from skae import AutoencoderTransformer
+from skae._base import PURPOSES
+from skae._torch import derive_seeds
 from skae.model._crew import Crew
 from skae.network._cells import Cells
 from skae.training._folds import Folds
@@ -50,3 +54,40 @@ def test_the_final_member_is_the_last():
 def test_without_folds_there_is_one_module():
     crew = Crew.of(START._model, ENCODED, None, seed=0)
     assert crew.module is crew.final is crew.final_member()
+
+
+# ------------------------------------------------------------- a user's own modules
+
+
+def own_module(n_inputs, n_outputs):
+    last = nn.Linear(6, n_outputs)
+    return nn.Sequential(nn.Linear(n_inputs, 6), nn.BatchNorm1d(6), nn.SiLU(), last)
+
+
+def started_with(**networks):
+    start = AutoencoderTransformer(2, max_iter=0, device="cpu", random_state=0)
+    return start.set_params(**networks).fit(X)._model
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_own_modules_start_as_that_of_all_rows(linear_path):
+    model = started_with(encoder=own_module, linear_path=linear_path)
+    seed = derive_seeds(0, *PURPOSES)["weights"]
+    crew = Crew.of(model, ENCODED, Folds.among(len(X), 0).fold, seed)
+    (place,) = model.design.own_modules
+    own = crew.module.get_submodule(place).members
+    assert len({id(member) for member in own}) == len(own) == 4
+    for member in own:
+        for name, tensor in member.state_dict().items():
+            expected = torch.from_numpy(model.weights[f"{place}.{name}"])
+            torch.testing.assert_close(tensor, expected, check_dtype=False)
+
+
+def test_the_final_member_has_the_buffers_of_the_last():
+    model = started_with(decoder=own_module)
+    crew = Crew.of(model, ENCODED, Folds.among(len(X), 0).fold, seed=0)
+    own = crew.module.decoder.network.module.members
+    for number, member in enumerate(own):
+        member[1].running_mean.fill_(number)
+    found = crew.final_member().decoder.network.module[1].running_mean
+    assert torch.equal(found, torch.full((6,), 3.0))

@@ -264,7 +264,7 @@ def test_copies_in_large_tables_are_where_the_first_was(monkeypatch):
 
 
 def test_a_table_larger_than_a_chunk_is_merged_across_chunks(monkeypatch):
-    monkeypatch.setattr("skae.table._distinct.CHUNK_ROWS", 7)
+    monkeypatch.setattr("skae._statistics.CHUNK_ROWS", 7)
     X = np.tile(table(), (3, 1))[:100]
     rows, mass = distinct_rows(X, None)
     expected = masses(X, np.ones(100))
@@ -280,7 +280,7 @@ def test_rows_whose_hashes_collide_are_not_merged(of_each, large, monkeypatch):
         values = np.arange(len(X)) // 2 if of_each else np.zeros(len(X))
         return values.astype(np.uint64)
 
-    monkeypatch.setattr("skae.table._distinct.hashes", hashes)
+    monkeypatch.setattr("skae._statistics.hashes", hashes)
     for weight in (None, weights()):
         rows, mass = distinct_rows(table(), weight)
         alike = {key(row) for row in rows} == {key(row) for row in table()}
@@ -293,7 +293,7 @@ def test_copies_whose_hashes_collide_with_others_lose_no_mass(monkeypatch):
     def hashes(X):
         return np.zeros(len(X), dtype=np.uint64)
 
-    monkeypatch.setattr("skae.table._distinct.hashes", hashes)
+    monkeypatch.setattr("skae._statistics.hashes", hashes)
     X, weight = np.tile(table(), (2, 1)), np.r_[weights(), weights(seed=2)]
     rows, mass = distinct_rows(X, weight)
     found, expected = masses(rows, mass), masses(X, weight / weight.mean())

@@ -10,6 +10,7 @@ from torch import nn
 
 from .._schema import Encoded
 from ..network._autoencoders import Autoencoder, network_weights
+from ..network._design import users_randomness
 from ..network._stacked import load_member, stacked, stacked_weights
 from ._model import Model
 
@@ -49,7 +50,8 @@ class Crew:
         fold : ndarray of int of shape (n_rows,) or None
             Which member a row judges, -1 for none; None where there is one network.
         seed : int
-            Of the first weights, which all members share.
+            Of the first weights, which the members of the folds share: with the model,
+            where that was made from the same seed.
         """
         final = model.new_module().to(model.device, torch.float32)
         if fold is None:
@@ -58,7 +60,7 @@ class Crew:
             _start_without(model, encoded, np.flatnonzero(fold == k), seed)
             for k in range(fold.max() + 1)
         ]
-        whole = stacked([*members, final])
+        whole = stacked([*members, final], model.design.own_modules)
         penalised = stacked_weights(whole, final)
         return cls(whole, penalised, final)
 
@@ -76,5 +78,7 @@ def _start_without(
     if encoded.seen is None:
         rest = encoded.take(np.delete(np.arange(len(encoded)), judges))
         model = replace(model, linear=model.linear.of_rows(rest.matrix, rest.weight))
-    start = Model.start(model.design, model.linear, seed, model.device)
+    design, device = model.design, model.device
+    with users_randomness(design.encoder, design.decoder, seed, device):
+        start = Model.start(design, model.linear, seed, device)
     return start.new_module().to(model.device, torch.float32)

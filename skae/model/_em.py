@@ -12,6 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from .._statistics import distinct
 from ._level_columns import TINY, LevelColumns
 from ._mixture import Mixture
 from ._patterns import LARGEST_STACK, Pattern, patterns_of
@@ -39,17 +40,10 @@ class WeightedRows:
     def distinct(
         cls, X: np.ndarray, seen: np.ndarray, weight: np.ndarray
     ) -> WeightedRows:
-        # Adding zero makes -0.0 and 0.0 the same bytes.
-        rows = np.ascontiguousarray(np.c_[np.nan_to_num(X) + 0.0, seen], dtype=float)
-        row_type = np.dtype((np.void, rows.itemsize * rows.shape[1]))
-        _, first, which = np.unique(
-            rows.view(row_type).ravel(), return_index=True, return_inverse=True
-        )
-        rows = rows[first]
-        n_columns = X.shape[1]
-        mass = np.bincount(which.ravel(), weight, minlength=len(rows))
-        some = cls(rows[:, :n_columns], rows[:, n_columns:] > 0, mass)
-        return some.take(np.flatnonzero(mass > 0))
+        filled = np.asarray(np.nan_to_num(X), dtype=float)
+        first, mass = distinct(np.c_[filled, seen], weight)
+        first, mass = first[mass > 0], mass[mass > 0]
+        return cls(filled[first], seen[first], mass)
 
     def __len__(self) -> int:
         return len(self.X)

@@ -137,10 +137,11 @@ class ReconstructionDensity:
     ) -> np.ndarray:
         """Draw a row around each code and the seen cells of a row."""
         n_codes, n_left = codes.shape[1], _n_residuals(self.model)
-        decoded = self.model.decoded(codes)[:, :n_left]
+        output, decoded = _decoded(self.model, codes)
+        decoded = decoded[:, :n_left]
         known = self.joint.given(*self.with_residuals(codes, decoded, X, seen))
         left = known.draws(1, generator)[0, :, n_codes:]
-        rows = _drawn(self.model, codes, int(generator.integers(2**62)))
+        rows = _drawn(self.model, output, int(generator.integers(2**62)))
         rows[:, :n_left] = decoded + left
         return np.where(seen, X, rows)
 
@@ -210,6 +211,8 @@ class ReconstructionConditional(OfParts):
     seen : ndarray of bool of shape (n_rows, n_columns)
     codes : ndarray of shape (n_points, n_rows, n_components)
     log_weights : ndarray of shape (n_points, n_rows)
+    decoded : ndarray of shape (n_points * n_rows, n_columns) or None
+        Of the codes; None where they are too many to be decoded at once.
     """
 
     density: ReconstructionDensity
@@ -217,6 +220,7 @@ class ReconstructionConditional(OfParts):
     seen: np.ndarray
     codes: np.ndarray
     log_weights: np.ndarray
+    decoded: np.ndarray | None
 
     @classmethod
     def of(
@@ -227,9 +231,13 @@ class ReconstructionConditional(OfParts):
         points = np.random.default_rng(0)  # the same for every row
         codes = found.draws(density.n_points, points)
         log_weights = found.log_density - found.log_joint(codes)
+        decoded = None
         for some in _at_once(codes, X):
-            log_weights[some] += _log_joint(density, codes[some], X, seen)
-        return cls(density, X, seen, codes, log_weights)
+            log_joint, decoded = _log_joint(density, codes[some], X, seen)
+            log_weights[some] += log_joint
+        if decoded is not None and len(decoded) < log_weights.size:
+            decoded = None
+        return cls(density, X, seen, codes, log_weights, decoded)
 
     @property
     def log_density(self) -> np.ndarray:
@@ -255,7 +263,9 @@ class ReconstructionConditional(OfParts):
         """Mean and variance of each cell given each code."""
         density, n_codes = self.density, codes.shape[2]
         flat, X, seen = _each_at(codes, self.X, self.seen)
-        decoded = density.model.decoded(flat)
+        decoded = self.decoded
+        if decoded is None:
+            decoded = density.model.decoded(flat)
         joined = density.with_residuals(flat, decoded, X, seen)
         left, spread = (
             moment[:, n_codes:] for moment in density.joint.given(*joined).moments()
@@ -301,25 +311,34 @@ def _proposal_columns(model: Model) -> np.ndarray:
 
 def _log_joint(
     density: ReconstructionDensity, codes: np.ndarray, X: np.ndarray, seen: np.ndarray
-) -> np.ndarray:
-    """Log-density of codes and of the seen cells, of shape (n_points, n_rows)."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-density of codes and of the seen cells, (n_points, n_rows), and decoded."""
     n_left, shape = _n_residuals(density.model), codes.shape[:2]
     codes, *cells = _each_at(codes, X, seen)
-    decoded = density.model.decoded(codes)
+    output, decoded = _decoded(density.model, codes)
     joined = density.with_residuals(codes, decoded, *cells)
     result = density.joint.given(*joined).log_density
     if n_left < X.shape[1]:
-        result = result + _log_chances(density.model, codes, X, seen)
-    return np.asarray(result.reshape(shape))
+        result = result + _log_chances(density.model, output, X, seen)
+    return result.reshape(shape), decoded
 
 
-def _drawn(model: Model, codes: np.ndarray, seed: int) -> np.ndarray:
-    """Draw levels by the chances that are decoded; numbers are as decoded."""
+def _decoded(model: Model, codes: np.ndarray) -> tuple[Tensor, np.ndarray]:
+    """Return the decoder's output for codes, and the rows that it stands for."""
     latent = model.tensor(codes)
     with no_gradients():
         module: Any = model.module(latent.dtype)
-        generator = make_generator(seed, latent.device)
-        drawn = module.loss.sample(module.decoder(latent), generator)
+        output = module.decoder(latent)
+        rows = module.loss.mean(output)
+    return output, to_numpy(rows).astype(np.float64)
+
+
+def _drawn(model: Model, output: Tensor, seed: int) -> np.ndarray:
+    """Draw levels by the chances that are decoded; numbers are as decoded."""
+    with no_gradients():
+        module: Any = model.module(output.dtype)
+        generator = make_generator(seed, output.device)
+        drawn = module.loss.sample(output, generator)
     return to_numpy(drawn).astype(np.float64)
 
 
@@ -333,15 +352,14 @@ def _chances(model: Model, decoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _log_chances(
-    model: Model, codes: np.ndarray, X: np.ndarray, seen: np.ndarray
+    model: Model, output: Tensor, X: np.ndarray, seen: np.ndarray
 ) -> np.ndarray:
     """Log-chance of the seen cells that have no residual, for each point and row."""
-    n_points, n_left = len(codes) // len(X), _n_residuals(model)
-    encoded = model.encoded(X, seen)
-    latent, values = model.tensor(codes), model.tensor(X)
+    n_points, n_left = len(output) // len(X), _n_residuals(model)
+    encoded, values = model.encoded(X, seen), model.tensor(X)
     with no_gradients():
-        module: Any = model.module(latent.dtype)
-        output = module.decoder(latent).unflatten(0, (n_points, len(X)))
+        module: Any = model.module(output.dtype)
+        output = output.unflatten(0, (n_points, len(X)))
         cells: Tensor = module.loss.log_chance(output, values, torch.ones_like(values))
         log_chances = to_numpy(cells[..., n_left:]).astype(np.float64)
     if encoded.seen is not None:

@@ -24,12 +24,15 @@ class Cells:
         What holes add to the log-variances of the code, by the linear model.
     log_density : Tensor of shape (n_rows,) or None
         Of the seen cells under the linear model, in nats.
+    fold : Tensor of int of shape (n_rows,) or None
+        Which of several networks judges a row, and must not learn of it; -1 for none.
     """
 
     values: Any
     seen: Any = None
     log_variances: Any = None
     log_density: Any = None
+    fold: Any = None
 
     def __len__(self) -> int:
         return len(self.values)

@@ -74,6 +74,13 @@ class Design:
         """Inputs of the encoder."""
         return self.n_columns + len(self.incomplete)
 
+    @property
+    def own_modules(self) -> tuple[str, ...]:
+        """Where the modules that the user brought are in an autoencoder."""
+        place = "{}.network.module" if self.linear_path else "{}"
+        own = {"encoder": self.encoder, "decoder": self.decoder}
+        return tuple(place.format(name) for name in own if own[name] is not None)
+
     def differences(self, other: Design) -> str:
         """Say which parameters differ from those of another design."""
         pairs = (

@@ -16,6 +16,7 @@ from ._importance import importance_draws, log_mean_exp, log_prob, normal_points
 from ._layers import LinearPath
 from ._normal import gaussian_draws, gaussian_kl, gaussian_log_prob, standard_normal
 from ._passes import WrittenOut
+from ._stacked import Members
 
 VALIDATION_POINTS = 8
 VALIDATION_DRAWS = 4  # of what a denoising autoencoder is judged to undo, for each row
@@ -79,15 +80,20 @@ class Reconstruction:
         linear = isinstance(module.encoder, LinearPath)
         self.price = legibility / module.n_features if linear else 0.0
         self.written_out = WrittenOut.of(module, self.price)
+        self.own = [m for m in module.modules() if isinstance(m, Members)]
         self.module.settle(*sample)
 
     def begin_epoch(self, epoch: int, rate: float) -> None:
-        self.module.settle(*self.sample)
+        if self.module.is_sparse:
+            self.module.eval()
+            self.module.settle(*self.sample)
         if self.anneal and self.full_noise is not None:
             self.noise = self.full_noise * rate
 
     def training_loss(self, cells: Cells) -> Tensor:
         spoiled = self._corrupt(cells, self.noise, self.generator)
+        for members in self.own:
+            members.fold = cells.fold
         if self.written_out is not None and cells.seen is None:
             return self.written_out.losses(spoiled.values, cells.values)
         return self._loss(spoiled, cells)

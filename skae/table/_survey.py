@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._statistics import FEW_ROWS
-from ._distinct import hashes
+from .._statistics import FEW_ROWS, hashes
 from ._dtypes import ColumnSample, joined
 from ._frames import TableReader, order_of_levels
 from ._levels import FEWEST_ROWS
