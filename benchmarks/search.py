@@ -1,14 +1,17 @@
-"""How much a grid search gains from a second process.
+"""How much a grid search gains from a second process, or from two workers of Dask.
 
 The same search over a pipeline runs with `n_jobs=1` on one thread and with `n_jobs=2`,
 whose workers have a thread each. A ratio near one half means that nothing is lost to
 oversubscribed cores::
 
-    python benchmarks/search.py
+    python benchmarks/search.py [--dask]
 """
 
 from __future__ import annotations
 
+import argparse
+
+import joblib
 import numpy as np
 import torch
 from _common import TextTable, seconds_of
@@ -39,7 +42,21 @@ def search(X: np.ndarray, n_jobs: int) -> None:
     GridSearchCV(pipeline, GRID, cv=N_FOLDS, n_jobs=n_jobs, refit=False).fit(X)
 
 
+def seconds_on_workers(X: np.ndarray) -> float:
+    """Search on two workers of a thread each, which have started already."""
+    from distributed import Client, LocalCluster
+
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
+        client.run(__import__, "skae")
+        with joblib.parallel_config(backend="dask"):
+            return seconds_of(lambda: search(X, -1))
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dask", action="store_true")
+    on_dask = parser.parse_args().dask
     X = curved_rows()
     torch.set_num_threads(1)
     table = TextTable("search", ("s", ".1f"))
@@ -47,7 +64,12 @@ def main() -> None:
     table.row("n_jobs=1, one thread", one)
     two = seconds_of(lambda: search(X, 2))
     table.row("n_jobs=2", two)
-    print(f"\nratio: {two / one:.2f}")
+    ratios = f"{two / one:.2f}"
+    if on_dask:
+        three = seconds_on_workers(X)
+        table.row("two workers of Dask", three)
+        ratios += f", Dask {three / one:.2f}"
+    print(f"\nratio: {ratios}")
 
 
 if __name__ == "__main__":

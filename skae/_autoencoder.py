@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseAutoencoder
+from ._dask import by_partition
 from ._descent import SUMMARY_ROWS
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
@@ -30,6 +31,7 @@ DEFAULT_NOISE = 0.2  # of a standard deviation, falling to none
 NOISE_OF_FEW = 0.4  # on small tables of numbers, where more of it regularises
 
 
+@by_partition("score_samples")
 class AutoencoderTransformer(BaseAutoencoder):
     """Dimensionality reduction by an autoencoder that starts at PCA.
 

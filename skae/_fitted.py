@@ -15,6 +15,7 @@ from sklearn.base import (
 from sklearn.utils import Tags, check_array
 from sklearn.utils.validation import check_is_fitted
 
+from ._dask import by_partition
 from ._schema import Encoded
 from ._state import VERSION, loaded, saved
 from ._statistics import by_chunks
@@ -29,6 +30,9 @@ from .table._containers import in_output
 from .table._table import Table
 
 
+@by_partition(
+    "transform", "inverse_transform", "reconstruction_error", "score_cells", "impute"
+)
 class FittedAutoencoder(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
@@ -77,6 +81,9 @@ class FittedAutoencoder(
 
     def transform(self, X: Any) -> Any:
         """Compute the codes of a table.
+
+        This verb, and every other that takes rows and answers with rows, answers a Dask
+        array or dataframe lazily, by partition.
 
         Parameters
         ----------

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseAutoencoder
+from ._dask import by_partition
 from ._descent import SUMMARY_ROWS
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
@@ -37,6 +38,7 @@ CURE = "Set n_components={}, or keep them"
 CURE_OF_ALL = "Codes then hold nothing of the table, whatever their width. Keep them"
 
 
+@by_partition("score_samples", "log_evidence", "elbo", "posterior")
 class VAETransformer(BaseAutoencoder):
     """Dimensionality reduction and density of a table by a variational autoencoder.
 

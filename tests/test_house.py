@@ -22,6 +22,7 @@ WINGS = ("table", "network", "training", "model")
 ABOVE = ("inspection", "export")
 ESTIMATORS = (
     "skae._base",
+    "skae._dask",
     "skae._fitted",
     "skae._passing",
     "skae._autoencoder",

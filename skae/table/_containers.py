@@ -15,9 +15,26 @@ from ._dtypes import ColumnSample
 Series: TypeAlias = "nw.Series[Any]"
 Frame: TypeAlias = "nw.DataFrame[Any]"
 
+OF_DASK = (
+    "got a Dask {}, but expected a table in memory: pass its partitions one by one to "
+    "partial_fit, write it to Parquet and pass the folder, or pass X.compute()."
+)
+
+
+def is_collection(X: Any) -> bool:
+    """Tell what Dask has yet to compute, without importing Dask."""
+    return any(c.__module__.partition(".")[0] == "dask" for c in type(X).__mro__)
+
+
+def refuse_collection(X: Any) -> None:
+    """Refuse what numpy would pull into memory without a word."""
+    if is_collection(X):
+        raise TypeError(OF_DASK.format(type(X).__name__))
+
 
 def as_frame(X: Any) -> Frame | None:
-    """Wrap a dataframe of any library; None for anything else."""
+    """Wrap a dataframe of any library; None for anything else in memory."""
+    refuse_collection(X)
     frame = nw.from_native(X, eager_only=True, pass_through=True)
     return frame if isinstance(frame, nw.DataFrame) else None
 
