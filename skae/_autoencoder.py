@@ -12,8 +12,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseAutoencoder
-from ._dask import by_partition
 from ._descent import SUMMARY_ROWS
+from ._piecewise import piecewise
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
 from .model._denoiser import noise_scales
@@ -23,7 +23,8 @@ from .network._design import Design
 from .network._layers import ModuleFactory
 from .network._losses import LOSSES, SquaredError
 from .network._objectives import Reconstruction
-from .table._summaries import mean_and_deviation
+from .table._large import as_large
+from .table._summaries import ColumnStatistics
 from .training._folds import VERY_FEW_ROWS, Split
 from .training._rows import Rows
 
@@ -31,7 +32,7 @@ DEFAULT_NOISE = 0.2  # of a standard deviation, falling to none
 NOISE_OF_FEW = 0.4  # on small tables of numbers, where more of it regularises
 
 
-@by_partition("score_samples")
+@piecewise("score_samples")
 class AutoencoderTransformer(BaseAutoencoder):
     """Dimensionality reduction by an autoencoder that starts at PCA.
 
@@ -353,13 +354,17 @@ class AutoencoderTransformer(BaseAutoencoder):
             reconstructed exactly.
         """
         check_is_fitted(self)
-        encoded = self._table.encode(self._read(X))
-        matrix = np.where(encoded.cells_seen, encoded.matrix, np.nan)
-        chunks = gen_batches(len(encoded), self._model.chunk_rows)
-        errors = [self._model.cell_errors(encoded.take(part)) for part in chunks]
-        _, deviation = mean_and_deviation(matrix)
-        variance = encoded.cells_seen.sum(axis=0) @ deviation**2
-        error = np.concatenate(errors).sum(dtype=np.float64)
+        large = as_large(X)
+        error, statistics = 0.0, None
+        for chunk in [X] if large is None else large.chunks():
+            encoded = self._table.encode(self._read(chunk))
+            matrix = np.where(encoded.cells_seen, encoded.matrix, np.nan)
+            parts = gen_batches(len(encoded), self._model.chunk_rows)
+            errors = [self._model.cell_errors(encoded.take(part)) for part in parts]
+            error += np.concatenate(errors).sum(dtype=np.float64)
+            found = ColumnStatistics.of(matrix, None)
+            statistics = found if statistics is None else statistics.merge(found)
+        variance = 0.0 if statistics is None else statistics.squared_deviations()
         if variance == 0:
             return float(error == 0)
         return float(1 - error / variance)

@@ -1,4 +1,4 @@
-"""Verbs of tables that Dask holds in partitions: one by one, and not before asked."""
+"""Verbs of tables that Dask holds in partitions: one by one, not before asked."""
 
 from __future__ import annotations
 
@@ -6,49 +6,19 @@ import warnings
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import partial, wraps
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ._torch import derive_seeds
-from .table._containers import is_collection, refuse_collection
+from .table._containers import refuse_collection
 
-Class = TypeVar("Class", bound=type)
 OF_ANOTHER = (
     "got a Dask {}, of which {} would make a {}, but Dask has partitions of numpy and "
     'pandas alone: call set_output(transform="pandas") first.'
 )
 OUTPUT = "_sklearn_output_config"  # a dict that `set_output` changes
-
-
-def by_partition(*verbs: str) -> Callable[[Class], Class]:
-    """Let verbs of an estimator answer Dask collections lazily, partition by partition.
-
-    The class is decorated, not its methods: scikit-learn wraps `transform` when the
-    class is made, and to put a lazy answer into a container it would compute it.
-    """
-
-    def decorate(cls: Class) -> Class:
-        for verb in verbs:
-            setattr(cls, verb, _of_collections_too(getattr(cls, verb)))
-        return cls
-
-    return decorate
-
-
-def _of_collections_too(verb: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(verb)
-    def answer(self: Any, X: Any, *args: Any, **options: Any) -> Any:
-        if not is_collection(X):
-            return verb(self, X, *args, **options)
-        if options.keys() & {"random_state", "n_draws"}:
-            seeds = derive_seeds(options.get("random_state"), "partitions")
-            options["random_state"] = seeds["partitions"]
-        return _answer(self, Question(verb.__name__, options), X)
-
-    return answer
 
 
 @dataclass(frozen=True)
@@ -92,7 +62,7 @@ class Question:
         return _each(ask(part.to_numpy(), **options), lambda x: x.set_axis(part.index))
 
 
-def _answer(estimator: Any, question: Question, X: Any) -> Any:
+def lazily(estimator: Any, question: Question, X: Any) -> Any:
     """Return a lazy answer that is like the answer to made-up rows."""
     from dask.delayed import delayed
 

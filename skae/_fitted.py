@@ -15,7 +15,7 @@ from sklearn.base import (
 from sklearn.utils import Tags, check_array
 from sklearn.utils.validation import check_is_fitted
 
-from ._dask import by_partition
+from ._piecewise import piecewise
 from ._schema import Encoded
 from ._state import VERSION, loaded, saved
 from ._statistics import by_chunks
@@ -30,7 +30,7 @@ from .table._containers import in_output
 from .table._table import Table
 
 
-@by_partition(
+@piecewise(
     "transform", "inverse_transform", "reconstruction_error", "score_cells", "impute"
 )
 class FittedAutoencoder(
@@ -75,6 +75,7 @@ class FittedAutoencoder(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
+        tags.input_tags.sparse = True
         return tags
 
     # ------------------------------------------------------------- public verbs
@@ -83,7 +84,8 @@ class FittedAutoencoder(
         """Compute the codes of a table.
 
         This verb, and every other that takes rows and answers with rows, answers a Dask
-        array or dataframe lazily, by partition.
+        array or dataframe lazily, by partition, and a `LargeTable`, a path of Parquet
+        or a sparse matrix chunk by chunk.
 
         Parameters
         ----------

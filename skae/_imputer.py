@@ -16,12 +16,12 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
-from ._dask import by_partition
+from ._piecewise import piecewise
 from ._vae import VAETransformer
 from .table._containers import in_output
 
 
-@by_partition("transform")
+@piecewise("transform")
 class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Fill the missing cells of a table by an autoencoder, as a step of a pipeline.
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.utils.validation import validate_data
 
 from ._schema import Encoded, Stream
@@ -72,7 +73,7 @@ def read_table(
         frames.remember(X, rows, weight)
     rows, weight = distinct_rows(rows, weight)
     if not continues:
-        _learn(estimator, rows, weight)
+        _learn(estimator, rows, weight, is_sparse=bool(sparse.issparse(X)))
     return _encoded(estimator, rows, weight, _rows_val(estimator, X_val))
 
 
@@ -88,11 +89,11 @@ def _learn(
     weight: np.ndarray | None,
     known: Any = None,
     *,
-    as_it_is: bool = False,
+    is_sparse: bool = False,
 ) -> None:
-    """Learn the table of an estimator; `as_it_is` is what a scaling of "auto" means."""
+    """Learn the table of an estimator; "auto" leaves the scales of a sparse one."""
     table, scaling = estimator._table, estimator.scaling
-    if as_it_is and scaling == "auto":
+    if is_sparse and scaling == "auto":
         scaling = None
     kinds = table.kinds(*estimator._kinds())
     table.learn(rows, weight, kinds, scaling, estimator._scaling_beside_levels, known)
@@ -135,13 +136,19 @@ def _read_by_chunks(
         )
     survey = None
     for chunk in _told(large, tell, "read"):
-        survey = surveyed(estimator, survey, chunk, None, large.n_kept, seed)
+        survey = surveyed(
+            estimator,
+            survey,
+            chunk,
+            None,
+            large.n_kept,
+            seed,
+            is_sparse=large.is_sparse,
+        )
     if survey is None or survey.n_rows < 2:
         raise ValueError(f"got {large!r} of less than 2 rows, but expected more.")
     apart = large.is_seen_whole and not survey.is_whole
-    reading = read_survey(
-        estimator, survey, X_val, apart=apart, as_it_is=large.is_sparse
-    )
+    reading = read_survey(estimator, survey, X_val, apart=apart)
     if survey.is_whole:
         return reading
     stream = None
@@ -202,12 +209,15 @@ def surveyed(
     sample_weight: Any,
     n_kept: Callable[[int], int],
     seed: int,
+    *,
+    is_sparse: bool = False,
 ) -> Survey:
     """Return a survey that knows of a chunk too; the one before stays as it was."""
     if survey is None:
         frames = TableReader(estimator.categorical_features).fit(X)
         rows = read_rows(estimator, frames, X, reset=True)
-        survey = Survey(n_kept(rows.shape[1]), seed)
+        is_sparse = is_sparse or bool(sparse.issparse(X))
+        survey = Survey(n_kept(rows.shape[1]), seed, is_sparse=is_sparse)
     else:
         frames = copy(survey.frames)
         frames.levels_ = {}
@@ -226,7 +236,6 @@ def read_survey(
     X_val: Any = None,
     *,
     apart: bool = False,
-    as_it_is: bool = False,
 ) -> Reading:
     """Learn the table of a survey; return the rows that it has kept.
 
@@ -236,7 +245,7 @@ def read_survey(
     estimator._table = Table(survey.frames)
     rows = survey.rows(estimator._table.frames)
     rows, weight = distinct_rows(rows, survey.weight)
-    _learn(estimator, rows, weight, survey.known, as_it_is=as_it_is)
+    _learn(estimator, rows, weight, survey.known, is_sparse=survey.is_sparse)
     if not apart or X_val is not None:
         return _encoded(estimator, rows, weight, _rows_val(estimator, X_val))
     judge = judging(rows)

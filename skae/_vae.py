@@ -12,8 +12,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseAutoencoder
-from ._dask import by_partition
 from ._descent import SUMMARY_ROWS
+from ._piecewise import piecewise
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
 from .model._conditional import Density
@@ -38,7 +38,7 @@ CURE = "Set n_components={}, or keep them"
 CURE_OF_ALL = "Codes then hold nothing of the table, whatever their width. Keep them"
 
 
-@by_partition("score_samples", "log_evidence", "elbo", "posterior")
+@piecewise("score_samples", "log_evidence", "elbo", "posterior")
 class VAETransformer(BaseAutoencoder):
     """Dimensionality reduction and density of a table by a variational autoencoder.
 
@@ -392,11 +392,10 @@ class VAETransformer(BaseAutoencoder):
     def log_evidence(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
         """Estimate the log-likelihood of each row by the networks alone, in nats.
 
-        Unlike `score_samples` it knows nothing of the densities stacked beside them. It
-        is the importance-weighted bound of [1]_ over the same points for every row:
-        half of the codes are drawn by the encoder, half around the mode of the
-        posterior (codes of up to 64 components). On average it is below the
-        log-likelihood, closer with more points, and exact where the model is linear.
+        Unlike `score_samples` it knows no density beside them. It is the
+        importance-weighted bound of [1]_ over the same points for every row: half are
+        drawn by the encoder, half around the mode of the posterior (codes of up to 64
+        components). On average it is below the log-likelihood, closer with more points.
 
         Parameters
         ----------
@@ -408,7 +407,7 @@ class VAETransformer(BaseAutoencoder):
         Returns
         -------
         log_likelihoods : ndarray of shape (n_samples,)
-            Of the seen cells, in the units that those of `score_samples` have.
+            Of the seen cells, in the units of the table.
 
         References
         ----------

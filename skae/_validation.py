@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from .network._layers import ACTIVATIONS
-from .table._containers import as_frame
+from .table._containers import as_dense, as_frame
 from .table._frames import TableReader
 from .training._solvers import LEARNING_RATES
 
@@ -61,6 +61,7 @@ def read_rows(
 
     With `reset` the estimator, and the levels, are those of this table from now on.
     """
+    X = as_dense(X)
     checks |= {"dtype": FLOATS, "ensure_all_finite": "allow-nan"}
     if as_frame(X) is None and frames.is_numeric:
         X = _without_na(X)

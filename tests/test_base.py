@@ -23,7 +23,6 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from scipy import sparse
 from scipy.special import logsumexp
 from settings import UsersNetwork, curved_table
 from sklearn.base import clone
@@ -431,7 +430,6 @@ def test_a_torch_device_is_taken_too(estimator):
         (X[0], "2D array"),
         (X[:, :0], "0 feature"),
         (pd.DataFrame(X)[[]], "0 feature"),
-        (sparse.csr_array(X), "[Ss]parse"),
         (pd.DataFrame({"a": [1, np.inf], "k": ["x", "y"]}), r"'a' with infinite"),
         (pd.DataFrame({"born": pd.to_datetime(["2020", "2021"])}), r"\['born'\].*days"),
         (pl.DataFrame({"tags": [["x"], ["y"]]}), r"\['tags'\].*drop"),
@@ -1588,7 +1586,7 @@ def test_the_tags_say_that_holes_and_levels_are_taken(quick):
     tags = quick.__sklearn_tags__().input_tags
     assert tags.allow_nan
     assert tags.categorical
-    assert not tags.sparse
+    assert tags.sparse
 
 
 @pytest.mark.parametrize("method", ["transform", "score_samples", "impute"])

@@ -240,19 +240,22 @@ def test_a_verb_computes_nothing(table):
 
 @pytest.mark.parametrize("table", [numbers, pets])
 @pytest.mark.parametrize("cls", CLASSES)
-def test_a_fit_computes_nothing_and_says_what_to_do(cls, table):
+def test_rows_to_validate_on_are_to_be_in_memory(cls, table):
     X = table()
-    lazy, model = uncomputed(X), unfitted(cls)
-    for refused in (
-        lambda: model.fit(lazy),
-        lambda: model.fit_transform(lazy),
-        lambda: model.fit(X, X_val=lazy),
-        lambda: AutoencoderImputer(model).fit(lazy),
-        lambda: fitted(AutoencoderTransformer, table).score(lazy),
-    ):
-        with pytest.raises(TypeError, match=r"got a Dask .*Parquet.*compute"):
-            refused()
+    model = unfitted(cls)
+    with pytest.raises(TypeError, match=r"got a Dask .*Parquet.*compute"):
+        model.fit(X, X_val=uncomputed(X))
     assert not hasattr(model, "n_iter_")
+
+
+@pytest.mark.parametrize("table", [numbers, pets])
+def test_a_fit_reads_partition_by_partition(table):
+    X = table()
+    lazy = da.from_array(X, chunks=(7, 2)) if table is numbers else dd.from_pandas(X, 3)
+    model = unfitted(AutoencoderTransformer).fit(lazy)
+    at_once = unfitted(AutoencoderTransformer).fit(X)
+    np.testing.assert_allclose(model.transform(X), at_once.transform(X), rtol=1e-6)
+    assert model.score(lazy) == pytest.approx(at_once.score(X))
 
 
 def test_wrong_tables_are_refused_when_asked_and_not_when_computed():

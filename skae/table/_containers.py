@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 
 from ._dtypes import ColumnSample
@@ -37,6 +38,11 @@ def as_frame(X: Any) -> Frame | None:
     refuse_collection(X)
     frame = nw.from_native(X, eager_only=True, pass_through=True)
     return frame if isinstance(frame, nw.DataFrame) else None
+
+
+def as_dense(X: Any) -> Any:
+    """Return a sparse matrix as an array, and anything else as it is."""
+    return X.toarray() if sparse.issparse(X) else X
 
 
 def as_series(native: Any, name: Any) -> Series:

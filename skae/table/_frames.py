@@ -14,6 +14,7 @@ import pandas as pd
 
 from ._containers import (
     Series,
+    as_dense,
     as_frame,
     as_series,
     framed,
@@ -69,7 +70,7 @@ class TableReader:
         """Decide which columns are categorical."""
         frame = as_frame(X)
         if frame is None:
-            shape = np.asarray(X).shape
+            shape = np.asarray(as_dense(X)).shape
             n_features = shape[1] if len(shape) == 2 else 0
             names: list[str] = []
         else:
@@ -268,7 +269,7 @@ class TableReader:
         return join(columns, frame)
 
     def _fill_array(self, X: Any, matrix: np.ndarray) -> np.ndarray:
-        filled = np.array(X)
+        filled = np.array(as_dense(X))
         for feature, values in enumerate(matrix.T):
             holes = pd.isna(filled[:, feature]) & ~np.isnan(values)
             if self.categorical_[feature]:

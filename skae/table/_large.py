@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import sparse
 
-from ._containers import as_frame
+from ._containers import as_frame, is_collection
 
 CHUNK_ROWS = 65_536
 CHUNK_BYTES = 64_000_000  # of a chunk's cells, as doubles
@@ -160,7 +160,7 @@ class LargeTable:
                 for group in fragment.split_by_row_group()
             ]
             return [partial(self._of_row_group, group) for group in groups]
-        if is_dask(self.source):
+        if is_collection(self.source):
             return [partial(_computed, part) for part in _partitions(self.source)]
         if callable(self.source):
             return [self.source]
@@ -260,22 +260,17 @@ def n_kept(n_features: int) -> int:
 def as_large(X: Any) -> LargeTable | None:
     """Return a table that is to be read by chunks; None for one that is at hand.
 
-    Paths, Dask collections, sparse tables, and arrays on disk that have more rows than
-    are kept.
+    Paths, Dask collections, and arrays that are sparse or on disk and have more rows
+    than are kept.
     """
     if isinstance(X, LargeTable):
         return X
-    if isinstance(X, PathLike) or is_dask(X) or sparse.issparse(X):
+    if isinstance(X, PathLike) or is_collection(X):
         return LargeTable(X)
-    if isinstance(X, np.memmap) and X.ndim == 2:
-        large = LargeTable(X)
-        return large if len(X) > large.n_kept(X.shape[1]) else None
+    is_apart = sparse.issparse(X) or isinstance(X, np.memmap)
+    if is_apart and X.ndim == 2 and X.shape[0] > n_kept(X.shape[1]):
+        return LargeTable(X)
     return None
-
-
-def is_dask(X: Any) -> bool:
-    """Tell whether something is an array or a dataframe of Dask."""
-    return hasattr(X, "__dask_graph__")
 
 
 def _partitions(collection: Any) -> list[Any]:

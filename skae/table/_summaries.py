@@ -133,6 +133,10 @@ class ColumnStatistics:
             np.hypot(within, between),
         )
 
+    def squared_deviations(self) -> float:
+        """Return the sum of those of all cells from the means of their columns."""
+        return float(self.mass @ self.deviation**2)
+
     def have_moved(self, now: ColumnStatistics, share: float) -> np.ndarray:
         """Tell which columns are elsewhere now, by a share of their deviation."""
         moves = [now.mean - self.mean, now.deviation - self.deviation]

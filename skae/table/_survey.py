@@ -37,6 +37,8 @@ class Survey:
     most_rows : int
         To be kept.
     seed : int
+    is_sparse : bool, default=False
+        Whether the chunks were sparse.
 
     Attributes
     ----------
@@ -49,7 +51,8 @@ class Survey:
     statistics: ColumnStatistics
     _at_fit: tuple[int, ColumnStatistics, dict[int, dict[Any, float]]]
 
-    def __init__(self, most_rows: int, seed: int) -> None:
+    def __init__(self, most_rows: int, seed: int, *, is_sparse: bool = False) -> None:
+        self.is_sparse = is_sparse
         self.most_rows = most_rows
         self.seed = seed
         self.n_rows = 0
