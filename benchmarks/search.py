@@ -9,7 +9,7 @@ oversubscribed cores::
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser
 
 import joblib
 import numpy as np
@@ -48,13 +48,13 @@ def seconds_on_workers(X: np.ndarray) -> float:
 
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with LocalCluster(**options) as cluster, Client(cluster) as client:
-        client.run(__import__, "skae")
+        client.run(lambda: bool(__import__("skae")))
         with joblib.parallel_config(backend="dask"):
             return seconds_of(lambda: search(X, -1))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dask", action="store_true")
     on_dask = parser.parse_args().dask
     X = curved_rows()

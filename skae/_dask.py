@@ -78,12 +78,12 @@ def lazily(estimator: Any, question: Question, X: Any) -> Any:
     question = replace(question, of_array=of_array, nothing=nothing)
     # One key of the graph, to which all partitions refer.
     kept = delayed(_as_it_is(estimator), pure=True, traverse=False)
-    answers = _mapped(X, question, likes[0], question.verb, kept)
+    answers = _mapped(X, question, likes[0], kept)
     if likes is not nothing:
         return answers
     items = (partial(_item, index) for index in range(len(likes)))
     pairs = zip(items, likes, strict=True)
-    return type(nothing)(_mapped(answers, *pair, question.verb) for pair in pairs)
+    return type(nothing)(_mapped(answers, *pair) for pair in pairs)
 
 
 def _is_array(X: Any) -> bool:
@@ -131,14 +131,10 @@ def _as_it_is(estimator: Any) -> Any:
     return kept
 
 
-def _mapped(
-    X: Any, function: Callable[..., Any], like: Any, verb: str, *others: Any
-) -> Any:
+def _mapped(X: Any, function: Callable[..., Any], like: Any, *others: Any) -> Any:
     """Apply a function to each partition; `like` is what it gives for no rows."""
     if not _is_array(X):
-        return X.map_partitions(
-            function, *others, meta=like, token=verb, enforce_metadata=False
-        )
+        return X.map_partitions(function, *others, meta=like, enforce_metadata=False)
     return X.map_blocks(
         function,
         *others,
@@ -146,7 +142,6 @@ def _mapped(
         chunks=(X.chunks[0], *((width,) for width in like.shape[1:])),
         drop_axis=list(range(like.ndim, 2)),
         meta=like,
-        token=verb,
     )
 
 
