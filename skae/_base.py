@@ -18,9 +18,10 @@ from ._descent import BRISK, Descent, descend
 from ._fitted import FittedAutoencoder
 from ._passing import passing_attributes
 from ._progress import Progress
+from ._run import Run, current_run, shared
 from ._schema import Encoded, Kind
 from ._state import all_or_nothing
-from ._torch import derive_seeds, resolve_device
+from ._torch import derive_seeds
 from ._validation import PARAMETERS, read_rows, read_weight
 from .model._conditional import Density
 from .model._denoiser import linear_model
@@ -56,6 +57,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
     start_loss_: float
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @shared
     def fit(
         self, X: Any, y: Any = None, *, sample_weight: Any = None, X_val: Any = None
     ) -> Self:
@@ -91,17 +93,24 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         -----
         ConvergenceWarning
             If training is interrupted or diverges: the best weights are kept.
+
+        See Also
+        --------
+        checkpoint : Let a fit that was killed go on.
+        data_parallel : Fit in several processes, each of which has some of the rows.
         """
         with all_or_nothing(self), Progress(self, X, y, sample_weight) as progress:
-            device = resolve_device(self.device)
-            seeds = derive_seeds(self.random_state, *PURPOSES)
+            run = current_run()
+            device = run.device(self.device)
+            seeds = drawn = run.seeds(self.random_state, *PURPOSES)
             if self._continues():  # by the same judges, but with other draws
-                later = seeds["training"] + self.n_iter_
-                seeds |= derive_seeds(later, "weights", "training")
+                later = drawn["training"] + self.n_iter_
+                seeds = drawn | derive_seeds(later, "weights", "training")
             with progress.phase("reading"):
                 rows, weight, n_val = self._learn_table(X, sample_weight, X_val)
                 encoded = self._table.encode(rows, weight)
                 self._table.check(rows, encoded)
+                run = run.of(self, rows, weight, drawn)
             n_rows = len(encoded) - n_val
             fraction = None if recur(rows, weight) else self.validation_fraction
             few = fraction == "auto" and self._can_fold()
@@ -111,7 +120,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
                 with progress.phase("start"):
                     self._start(encoded.take(slice(n_rows)), seeds["weights"], device)
                 with progress.phase("training"):
-                    descent = self._descend(encoded, split, seeds, progress)
+                    descent = self._descend(encoded, split, seeds, progress, run)
             self.__dict__ |= self._learned(descent)
             with progress.phase("density"):
                 self._summary_seed = seeds["summary"]
@@ -200,7 +209,12 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         self._model = Model.start(design, linear, seed, device)
 
     def _descend(
-        self, encoded: Encoded, split: Split, seeds: dict[str, int], report: Progress
+        self,
+        encoded: Encoded,
+        split: Split,
+        seeds: dict[str, int],
+        report: Progress,
+        run: Run,
     ) -> Descent:
         """Train from the start."""
         report.attributes_of = lambda reached: (
@@ -212,7 +226,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         settings = Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
         prefer_start = self.linear_path or self._continues()
         start = self._model, encoded, split, self._objective, settings, report, seeds
-        return descend(*start, pace=self._pace, prefer_start=prefer_start)
+        return descend(*start, pace=self._pace, prefer_start=prefer_start, run=run)
 
     def _learned(self, descent: Descent) -> dict[str, Any]:
         """Return the fitted attributes that every model has."""

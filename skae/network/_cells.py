@@ -42,6 +42,10 @@ class Cells:
         """Take rows, as of a tensor (`dim` is 0)."""
         return self.map(lambda tensor: tensor.index_select(dim, index))
 
+    def own(self, rows: slice | None) -> Cells:
+        """Take rows that are side by side, or all where none are named."""
+        return self if rows is None else self.map(itemgetter(rows))
+
     def split(self, n_rows: int) -> list[Cells]:
         """Cut the rows into parts of at most `n_rows`."""
         starts = range(0, len(self), n_rows)
