@@ -306,41 +306,42 @@ def _fit_together(
     run: Run, fit: Callable[..., Any], estimator: Any, X: Any, weight: Any, X_val: Any
 ) -> None:
     """Fit all rows in every process; what the first one has learned counts."""
-    group = run.group
-    with group.together():
-        rows, judges = _gathered(run, estimator, Part.of(X, weight), Part.of(X_val))
+    with run.group.together():
+        rows, judges = _gathered(run, estimator, (X, weight), (X_val, None))
         fit(estimator, rows.X, sample_weight=rows.weight, X_val=judges.X)
-    learned = group.first(lambda: pickle.dumps(_learned(estimator)))
+    learned = run.group.first(lambda: pickle.dumps(_learned(estimator)))
     vars(estimator).update(pickle.loads(learned))  # noqa: S301
 
 
-def _gathered(run: Run, estimator: Any, rows: Part, judges: Part) -> tuple[Part, Part]:
+def _gathered(run: Run, estimator: Any, *tables: tuple[Any, Any]) -> list[Part]:
     """Return the rows of all processes, and those to validate on."""
-    said = {
-        "parameters": _parameters(estimator) | {"max_bytes": run.max_bytes},
-        "X": rows.form,
-        "X_val": judges.form,
-    }
-    told, sizes = zip(
-        *run.group.gather((said, (rows.n_bytes, judges.n_bytes))), strict=True
-    )
-    for name in said:
-        _check_same(name, [one[name] for one in told])
-    if all(one["X"] is None for one in told):
+    parts: list[Part] = []
+
+    def say() -> tuple[dict[str, Any], list[int]]:
+        parts.extend(Part.of(*table) for table in tables)
+        same = {
+            "parameters": _parameters(estimator) | {"max_bytes": run.max_bytes},
+            "X": parts[0].form,
+            "X_val": parts[1].form,
+        }
+        return same, [part.n_bytes for part in parts]
+
+    said = run.group.gather(say)
+    for name in said[0][0]:
+        _check_same(name, [same[name] for same, _ in said])
+    if all(same["X"] is None for same, _ in said):
         raise ValueError("got no rows in any process, but expected some.")
-    of_rows, of_judges = map(sum, zip(*sizes, strict=True))
-    return _whole(run, rows, of_rows), _whole(run, judges, of_judges)
+    n_bytes = [sum(sizes) for sizes in zip(*(sizes for _, sizes in said), strict=True)]
+    return [_whole(run, *pair) for pair in zip(parts, n_bytes, strict=True)]
 
 
 def _whole(run: Run, part: Part, n_bytes: int) -> Part:
     """Put the parts of all processes together, or a share of them."""
     share = min(1.0, run.max_bytes / max(n_bytes, 1))
     if share < 1 and run.group.rank == 0:
-        warnings.warn(THINNED.format(n_bytes, share), UserWarning, stacklevel=6)
-    with run.group.together():
-        mine = pickle.dumps(part.thinned(share, run.group.rank))
-    parts = run.group.gather(mine)
-    return Part.joined([pickle.loads(one) for one in parts])  # noqa: S301
+        warnings.warn(THINNED.format(n_bytes, share), UserWarning, stacklevel=7)
+    thin = run.group.gather(lambda: pickle.dumps(part.thinned(share, run.group.rank)))
+    return Part.joined([pickle.loads(one) for one in thin])  # noqa: S301
 
 
 def _check_same(name: str, values: list[dict[str, Any] | None]) -> None:

@@ -35,12 +35,17 @@ class Part:
         Raises
         ------
         ValueError
-            If weights are not as many as rows.
+            If it is no table, or weights are not as many as rows.
         """
         if X is None:
             return cls()
         whole = X if as_frame(X) is not None or sparse.issparse(X) else np.asarray(X)
-        n_rows = whole.shape[0] if whole.shape else 0
+        if not whole.shape:
+            raise ValueError(
+                f"got {type(X).__name__} as a table, but expected an array, a "
+                "dataframe, or None in a process without rows."
+            )
+        n_rows = whole.shape[0]
         if n_rows == 0:
             return cls()
         if weight is None:

@@ -33,6 +33,10 @@ class LostError(PartedError):
     """Other processes cannot be reached, and no message is to be sent any more."""
 
 
+class ToldError(PartedError):
+    """Other processes have failed, which all know."""
+
+
 class AgreedInterrupt(KeyboardInterrupt):
     """Ctrl-C in any process, told to all at the same epoch."""
 
@@ -46,9 +50,9 @@ class Alone:
     rank = 0
     n_ranks = 1
 
-    def gather(self, value: Value) -> list[Value]:
-        """Return the value of every process."""
-        return [value]
+    def gather(self, make: Callable[[], Value]) -> list[Value]:
+        """Return what every process makes."""
+        return [make()]
 
     def first(self, make: Callable[[], Value]) -> Value:
         """Return what the first process makes."""
@@ -111,12 +115,12 @@ class Group(Alone):
         self.group = group
         self.rank = dist.get_rank(group)
         self.n_ranks = dist.get_world_size(group)
+        self.told: BaseException | None = None  # what went wrong here, which all know
 
-    def gather(self, value: Value) -> list[Value]:
-        values: list[Any] = [None] * self.n_ranks
-        with _lost_is_told():
-            dist.all_gather_object(values, value, group=self.group)
-        return values
+    def gather(self, make: Callable[[], Value]) -> list[Value]:
+        with self.together():
+            value = make()
+        return self._gathered(value)
 
     def first(self, make: Callable[[], Value]) -> Value:
         with self.together():
@@ -130,27 +134,35 @@ class Group(Alone):
     def together(self) -> Iterator[None]:
         try:
             yield
-        except LostError:
+        except (LostError, ToldError):
             raise
         except BaseException as error:
-            self._tell(error)
+            if error is not self.told:
+                self.told = error
+                self._tell(error)
             raise
         self._tell(None)
 
     def channel(self, vector: Tensor, n_judges: int) -> Solo:
         return Channel(self, vector, n_judges)
 
+    def _gathered(self, value: Value) -> list[Value]:
+        values: list[Any] = [None] * self.n_ranks
+        with _lost_is_told():
+            dist.all_gather_object(values, value, group=self.group)
+        return values
+
     def _tell(self, error: BaseException | None) -> None:
         """Tell what went wrong here; raise what went wrong elsewhere."""
         text = None if error is None else f"{type(error).__name__}: {error}"
-        texts = self.gather(text)
-        told = isinstance(error, PartedError) or error is None
+        texts = self._gathered(text)
+        followed = isinstance(error, PartedError)
         wrong = [f"process {k}: {t}" for k, t in enumerate(texts) if t]
-        if told and wrong:
-            others = [line for line in wrong if PartedError.__name__ not in line]
-            raise PartedError(
+        if wrong and (followed or error is None):
+            origins = [line for line in wrong if PartedError.__name__ not in line]
+            raise ToldError(
                 "got an error in another process of the group, but expected all to "
-                f"fit: {'; '.join(others or wrong)}"
+                f"fit: {'; '.join(origins or wrong)}"
             ) from None
 
 
@@ -178,6 +190,8 @@ class Channel(Solo):
 
     @contextmanager
     def open(self) -> Iterator[None]:
+        with self.group.together():  # whoever failed before is not waited for
+            pass
         try:
             with _noticed_interrupts(self.pressed):
                 yield
