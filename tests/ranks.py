@@ -1,4 +1,4 @@
-"""A process of a group that fits one table: `python ranks.py RANK FOLDER PROGRAMME`.
+"""A process of a group that fits one table: `python ranks.py RANK FOLDER`.
 
 It writes what came of each scenario to FOLDER, for test_group.py to compare.
 """
@@ -141,11 +141,6 @@ FITS = {
         holes,
         lambda X: cut(X, 0.3),
     ),
-    "lbfgs": (
-        AutoencoderTransformer(2, **SHORT, solver="lbfgs"),
-        lambda: numbers(300),
-        cut,
-    ),
     "folds": (AutoencoderTransformer(2, **SHORT), lambda: numbers(200), cut),
     "None": (AutoencoderTransformer(2, **SHORT), numbers, lambda X: (X, None)),
     "no rows": (AutoencoderTransformer(2, **SHORT), numbers, lambda X: (X[:0], X)),
@@ -169,7 +164,7 @@ def weights(X):
     return np.random.default_rng(3).uniform(0.5, 2, size=len(X))
 
 
-def together(rank, model, X, **options):
+def together(model, X, **options):
     """Fit in the group; return what came of it, or how it ended."""
     model = clone(model) if "callback" not in options else model
     if callback := options.pop("callback", None):
@@ -188,22 +183,22 @@ def spread(rank):
     found = {}
     for name, (model, make, parts) in FITS.items():
         X = make()
-        ended = together(rank, model, parts(X)[rank])
+        ended = together(model, parts(X)[rank])
         found[name] = answers(ended["model"], X[:50]) if "model" in ended else ended
     X = numbers()
     mass, model = weights(X), AutoencoderTransformer(2, **SHORT)
     ended = together(
-        rank, model, cut(X)[rank], sample_weight=cut(mass)[rank], X_val=X[:40][rank::2]
+        model, cut(X)[rank], sample_weight=cut(mass)[rank], X_val=X[:40][rank::2]
     )
     found["weights"] = answers(ended["model"], X[:50])
     anyhow = AutoencoderTransformer(
         2, **{**SHORT, "random_state": None, "dropout": 0.1}
     )
-    ended = together(rank, anyhow, cut(X)[rank])
+    ended = together(anyhow, cut(X)[rank])
     found["any seed"] = answers(ended["model"], X[:50])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        ended = together(rank, model, cut(X)[rank], max_bytes=X.nbytes // 2)
+        ended = together(model, cut(X)[rank], max_bytes=X.nbytes // 2)
     told = [str(warning.message) for warning in caught]
     found["thinned"] = answers(ended["model"], X[:50]) | {"told": told}
     return found
@@ -227,11 +222,11 @@ def wrong(rank):
         ),
         "no rows": (model, None),
     }
-    found = {name: together(rank, *case) for name, case in cases.items()}
+    found = {name: together(*case) for name, case in cases.items()}
     mass = np.ones(n_left[rank] - rank)
-    found["weights"] = together(rank, model, some[rank], sample_weight=mass)
+    found["weights"] = together(model, some[rank], sample_weight=mass)
     breaking = clone(model).set_params(encoder=Breaking)
-    found["network"] = together(rank, breaking, some[rank])
+    found["network"] = together(breaking, some[rank])
     acts = {"callback": fail, "stop": lambda: True, "Ctrl-C": press}
     acts["Ctrl-C in a callback"] = press_in_callback
     for name, act in acts.items():
@@ -239,9 +234,9 @@ def wrong(rank):
         longer = clone(model).set_params(max_iter=6)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ended = together(rank, longer, some[rank], callback=on_second)
+            ended = together(longer, some[rank], callback=on_second)
         found[name] = ended if "error" in ended else answers(ended["model"], X[:50])
-    found["in the end"] = answers(together(rank, model, some[rank])["model"], X[:50])
+    found["in the end"] = answers(together(model, some[rank])["model"], X[:50])
     return found
 
 
@@ -249,10 +244,10 @@ def resumed(rank, folder):
     X, model = numbers(), AutoencoderTransformer(2, **SHORT).set_params(max_iter=6)
     path = folder / "run.ckpt"
     with skae.checkpoint(path, every=0):
-        ended = together(rank, clone(model), cut(X)[rank], callback=OnEpochs(4, kill))
+        ended = together(clone(model), cut(X)[rank], callback=OnEpochs(4, kill))
         was_there = path.exists()
-        again = together(rank, model, cut(X)[rank])["model"]
-    whole = together(rank, model, cut(X)[rank])["model"]
+        again = together(model, cut(X)[rank])["model"]
+    whole = together(model, cut(X)[rank])["model"]
     dist.barrier()
     return (
         ended["error"],
@@ -267,19 +262,17 @@ def die(rank):
     """The second process dies at its second epoch."""
     X, model = numbers(), AutoencoderTransformer(2, **SHORT)
     act = (lambda: os._exit(3)) if rank else (lambda: False)
-    return together(rank, model, cut(X)[rank], callback=OnEpochs(2, act))
+    return together(model, cut(X)[rank], callback=OnEpochs(2, act))
 
 
-def main(rank, folder, programme):
+def main(rank, folder):
     torch.set_num_threads(1)
-    file = f"file://{folder}/{programme}.store"
+    file = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=file, rank=rank, world_size=2)
-    if programme == "die":
-        found = die(rank)
-    else:
-        found = spread(rank), wrong(rank), resumed(rank, folder)
-    (folder / f"{programme}.{rank}").write_bytes(pickle.dumps(found))
+    found = spread(rank), wrong(rank), resumed(rank, folder)
+    (folder / f"found.{rank}").write_bytes(pickle.dumps(found))
+    (folder / f"died.{rank}").write_bytes(pickle.dumps(die(rank)))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), Path(sys.argv[2]))

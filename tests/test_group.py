@@ -37,12 +37,14 @@ RANKS = Path(__file__).with_name("ranks.py")
 SECONDS = 240  # after which something hangs, on the busiest machine
 
 
-def in_two_processes(programme, folder):
-    """Run a programme of ranks.py; return its results, None of a process that died."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where two processes have left what came of their fits."""
+    folder = tmp_path_factory.mktemp("ranks")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     processes = [
         subprocess.Popen(  # noqa: S603
-            [sys.executable, str(RANKS), str(rank), str(folder), programme],
+            [sys.executable, str(RANKS), str(rank), str(folder)],
             env=environment,
             stderr=subprocess.DEVNULL,
         )
@@ -54,13 +56,13 @@ def in_two_processes(programme, folder):
     finally:
         for process in processes:
             process.kill()
-    files = [folder / f"{programme}.{rank}" for rank in range(2)]
-    return [pickle.loads(f.read_bytes()) if f.exists() else None for f in files]  # noqa: S301
+    return folder
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    return in_two_processes("all", tmp_path_factory.mktemp("ranks"))
+def both(folder):
+    files = [folder / f"found.{rank}" for rank in range(2)]
+    return [pickle.loads(file.read_bytes()) for file in files]  # noqa: S301
 
 
 @pytest.fixture(scope="module")
@@ -182,11 +184,11 @@ def test_after_all_that_a_fit_is_as_if_nothing_had_been(wrong, spread):
     assert_same(wrong[0]["in the end"], spread[0]["autoencoder"])
 
 
-def test_a_process_that_dies_ends_the_others_with_an_error(tmp_path):
-    first, second = in_two_processes("die", tmp_path)
-    assert second is None
-    assert first["error"].startswith("LostError: got no answer from another process")
-    assert first["left"] == []
+def test_a_process_that_dies_ends_the_others_with_an_error(folder):
+    assert not (folder / "died.1").exists()
+    found = pickle.loads((folder / "died.0").read_bytes())  # noqa: S301
+    assert found["error"].startswith("LostError: got no answer from another process")
+    assert found["left"] == []
 
 
 # ------------------------------------------------------------------ a group of one
@@ -229,6 +231,14 @@ def test_the_way_of_a_group_changes_nothing(group, name):
     with _running(group=group):
         shared = answers(clone(model).fit(X), X[:50])
     assert_same(alone, shared, 1e-5, 1e-5)
+
+
+def test_a_line_search_is_not_shared(group, monkeypatch):
+    monkeypatch.setattr(Group, "channel", None)  # whoever asks for it fails
+    model, X = AutoencoderTransformer(2, **SHORT, solver="lbfgs"), numbers(300)
+    alone = answers(clone(model).fit(X), X[:50])
+    with _running(group=group):
+        assert_same(alone, answers(clone(model).fit(X), X[:50]))
 
 
 def test_an_error_leaves_the_earlier_fit(group):
