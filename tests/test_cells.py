@@ -60,3 +60,12 @@ def test_cells_go_to_torch_and_back_field_by_field():
     for name in ("values", "seen", "log_density"):
         assert torch.equal(getattr(back, name), getattr(before, name).double())
     assert back.log_variances is None
+
+
+@pytest.mark.parametrize("names", SOME, ids=str)
+def test_own_rows_are_side_by_side(names):
+    cells = cells_of(names)
+    assert cells.own(None) is cells
+    own = cells.own(slice(2, 5))
+    for name in ("values", *names):
+        assert torch.equal(getattr(own, name), getattr(cells, name)[2:5])
