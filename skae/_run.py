@@ -26,7 +26,7 @@ from .training._checkpoint import Checkpoint, Files
 from .training._group import ALONE, Alone, Group
 
 MOST_BYTES = 2**29  # of a table that every process holds whole
-PLAIN = (str, Real, type(None), np.dtype, torch.device)
+PLAIN = (str, Real, type(None), np.generic, np.dtype, torch.device)
 SAID_OF_A_RUN = ("verbose", "device")  # and not of what is fitted
 THINNED = (
     "The table has {} bytes in all processes together: {:.2g} of its rows, drawn at "
