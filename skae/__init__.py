@@ -2,6 +2,7 @@
 
 from ._autoencoder import AutoencoderTransformer
 from ._imputer import AutoencoderImputer
+from ._run import checkpoint, data_parallel
 from ._state import VERSION
 from ._vae import VAETransformer
 from .export._onnx import register_onnx, to_onnx
@@ -26,8 +27,10 @@ __all__ = [
     "SampleDisplay",
     "VAETransformer",
     "WidthDisplay",
+    "checkpoint",
     "compare_tables",
     "component_effects",
+    "data_parallel",
     "register_onnx",
     "to_onnx",
     "traverse",

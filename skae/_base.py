@@ -20,6 +20,7 @@ from ._fitted import FittedAutoencoder
 from ._passing import passing_attributes
 from ._progress import Progress
 from ._reading import Reading, read_more, read_table
+from ._run import Run, current_run, shared
 from ._schema import Encoded, Kind
 from ._state import all_or_nothing
 from ._torch import derive_seeds, resolve_device
@@ -32,6 +33,7 @@ from .model._model import Model
 from .network._design import Design, hidden_widths, users_randomness
 from .table._survey import Survey
 from .training._folds import Split, choose_split
+from .training._group import ALONE
 from .training._loop import Objective, Pace, Settings
 from .training._rows import Rows
 
@@ -59,6 +61,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
     start_loss_: float
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @shared
     def fit(
         self, X: Any, y: Any = None, *, sample_weight: Any = None, X_val: Any = None
     ) -> Self:
@@ -95,14 +98,23 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         -----
         ConvergenceWarning
             If training is interrupted or diverges: the best weights are kept.
+
+        See Also
+        --------
+        checkpoint : Let a fit that was killed go on.
+        data_parallel : Fit in several processes, each of which has some of the rows.
         """
         with all_or_nothing(self), Progress(self, X, y, sample_weight) as progress:
-            seeds, device = _seeds(self), resolve_device(self.device)
+            run = current_run()
+            device = run.device(self.device)
+            drawn = run.seeds(self.random_state, *PURPOSES)
+            seeds = _later(self, drawn)
             with progress.phase("reading"):
                 passed = X, sample_weight, X_val
                 reading = read_table(self, *passed, seeds["split"], progress.tell)
+                run = run.of(self, reading.encoded, drawn)
             self._survey = None
-            self._fit(reading, seeds, device, progress)
+            self._fit(reading, seeds, device, progress, run)
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -138,6 +150,8 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         ValueError
             If the chunk has other columns, or a parameter is not as expected. The
             estimator is then as it was.
+        RuntimeError
+            Inside `data_parallel`.
 
         See Also
         --------
@@ -157,11 +171,17 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         """
         with all_or_nothing(self), Progress(self, X, y, sample_weight) as progress:
             self._validate_params()
-            seeds, device = _seeds(self), resolve_device(self.device)
+            if current_run().group is not ALONE:
+                raise RuntimeError(
+                    "got partial_fit inside data_parallel, but expected fit: processes "
+                    "have no chunks in common."
+                )
+            device = resolve_device(self.device)
+            seeds = _later(self, derive_seeds(self.random_state, *PURPOSES))
             with progress.phase("reading"):
                 reading = read_more(self, X, sample_weight, seeds["split"])
             if reading is not None:
-                self._fit(reading, seeds, device, progress)
+                self._fit(reading, seeds, device, progress, Run())
             self._takes_steps = False
         return self
 
@@ -193,6 +213,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         seeds: dict[str, int],
         device: torch.device,
         progress: Progress,
+        run: Run,
     ) -> None:
         """Fit the model, and make the density, of what has been read."""
         encoded, split = reading.encoded, _split(self, reading, seeds["split"])
@@ -200,7 +221,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
             with progress.phase("start"):
                 self._start(reading, seeds["weights"], device)
             with progress.phase("training"):
-                descent = self._descend(reading, split, seeds, progress)
+                descent = self._descend(reading, split, seeds, progress, run)
         self.__dict__ |= self._learned(descent)
         with progress.phase("density"):
             self._summary_seed = seeds["summary"]
@@ -243,7 +264,12 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         self._model = Model.start(design, linear, seed, device)
 
     def _descend(
-        self, reading: Reading, split: Split, seeds: dict[str, int], report: Progress
+        self,
+        reading: Reading,
+        split: Split,
+        seeds: dict[str, int],
+        report: Progress,
+        run: Run,
     ) -> Descent:
         """Train from the start."""
         encoded = reading.encoded
@@ -258,8 +284,9 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
             settings = replace(settings, max_iter=1)
         prefer_start = self.linear_path or self._continues()
         start = self._model, encoded, split, self._objective, settings, report, seeds
+        pace = self._pace
         return descend(
-            *start, reading.stream, pace=self._pace, prefer_start=prefer_start
+            *start, reading.stream, pace=pace, prefer_start=prefer_start, run=run
         )
 
     def _learned(self, descent: Descent) -> dict[str, Any]:
@@ -284,12 +311,12 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         }
 
 
-def _seeds(estimator: BaseAutoencoder) -> dict[str, int]:
-    seeds = derive_seeds(estimator.random_state, *PURPOSES)
-    if estimator._continues():  # by the same judges, but with other draws
-        later = seeds["training"] + estimator.n_iter_
-        seeds |= derive_seeds(later, "weights", "training")
-    return seeds
+def _later(estimator: BaseAutoencoder, drawn: dict[str, int]) -> dict[str, int]:
+    """Return the seeds of a fit; one that goes on has the same judges, other draws."""
+    if not estimator._continues():
+        return drawn
+    later = drawn["training"] + estimator.n_iter_
+    return drawn | derive_seeds(later, "weights", "training")
 
 
 def _split(estimator: BaseAutoencoder, reading: Reading, seed: int) -> Split:

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from ._run import Run
 from ._schema import Encoded, Stream
-from ._torch import make_generator, threads_that_pay, to_tensor
+from ._torch import global_generators, make_generator, threads_that_pay, to_tensor
 from .model._crew import Crew
 from .model._model import Model
 from .network._layers import seed_dropout
 from .training._folds import Folds, Split
+from .training._group import ALONE, Alone
 from .training._loop import History, Objective, Pace, Report, Settings, Training
 from .training._rows import Rows, StreamedRows
 
@@ -110,6 +112,7 @@ def descend(
     *,
     pace: Pace,
     prefer_start: bool,
+    run: Run,
 ) -> Descent:
     """Descend from the start; keep the best weights, and the order of the code."""
     device = model.device
@@ -124,7 +127,10 @@ def descend(
     crew = Crew.of(model, encoded, fold, seeds["weights"])
     generator = make_generator(seeds["training"], device)
     objective = objective_of(crew.module, rows, generator)
-    seed_dropout(crew.module, objective.generator)
+    # Steps of folds are too small to be shared, and a line search is no single sum.
+    is_shared = fold is None and settings.solver != "lbfgs"
+    group = run.group if is_shared else ALONE
+    seed_dropout(crew.module, _generator_of_layers(objective, seeds, group))
     training = Training(
         objective,
         rows,
@@ -134,6 +140,8 @@ def descend(
         prefer_start=prefer_start and split.is_held_out,
         settings=settings,
         pace=_pace(split, pace),
+        group=group,
+        checkpoint=run.checkpoint(_generators(objective, model)),
     )
 
     def reached(history: History) -> Descent:
@@ -172,6 +180,22 @@ def _ended(
     carried = explained * carried / (carried.sum() or 1.0)
     best = best.settled(encoded.spread(SUMMARY_ROWS))
     return Descent(best, history, carried)
+
+
+def _generator_of_layers(
+    objective: Objective, seeds: dict[str, int], group: Alone
+) -> torch.Generator:
+    """Return what layers draw from: in a group, as many numbers as there are rows."""
+    if group is ALONE:
+        return objective.generator
+    seed = seeds["training"] + 1 + group.rank
+    return make_generator(seed, objective.generator.device)
+
+
+def _generators(objective: Objective, model: Model) -> list[torch.Generator]:
+    """Name all that training draws from: users' modules do so globally."""
+    own = model.design.encoder is None and model.design.decoder is None
+    return [objective.generator, *([] if own else global_generators(model.device))]
 
 
 def _warn(history: History, warm_up_epochs: int) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any, Self
 
+from ._run import current_run
 from .training._loop import History
 
 PHASES = ("reading", "start", "training", "density")
@@ -52,6 +53,8 @@ class Progress:
             "y": X if y is None else y,
             "metadata": metadata,
         }
+        # Of processes that fit together, one prints.
+        self.verbose = estimator.verbose if current_run().group.rank == 0 else 0
         self.called_back = hasattr(estimator, "_skl_callbacks")
         self.began = self.told = time.perf_counter()
         self.doing = "fit"
@@ -61,13 +64,13 @@ class Progress:
     def __enter__(self) -> Self:
         self.fit = self.estimator._init_callback_context(max_subtasks=len(PHASES))
         self.fit.call_on_fit_task_begin(**self.told_of)
-        if self.estimator.verbose:
+        if self.verbose:
             self.watch.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.is_over.set()
-        if self.estimator.verbose:
+        if self.verbose:
             self.watch.join()
         if kind is None:
             self.fit.call_on_fit_task_end(**self.told_of, reconstruction_attributes={})
@@ -95,7 +98,7 @@ class Progress:
 
     def begin(self, max_epochs: int) -> None:
         self.max_epochs = max_epochs
-        self.stride = max(1, max_epochs // 20) if self.estimator.verbose == 1 else 1
+        self.stride = max(1, max_epochs // 20) if self.verbose == 1 else 1
         self.training = self._begin(self.fit, "training", max_epochs)
 
     def epoch(self, epoch: int, history: History) -> bool:
@@ -143,5 +146,5 @@ class Progress:
 
     def _print(self, text: str) -> None:
         self.told = time.perf_counter()
-        if self.estimator.verbose:
+        if self.verbose:
             print(f"[{type(self.estimator).__name__}] {text}", flush=True)

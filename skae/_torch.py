@@ -48,8 +48,13 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def fallback_device(name: str) -> torch.device:
-    """Take the device of that name, or the CPU on a machine that lacks it."""
-    return torch.device(name if name in available_devices() else "cpu")
+    """Take the device of that name, or the CPU on a machine that lacks it.
+
+    A name without an index stands for the current device.
+    """
+    names = available_devices()
+    present = {*names, *(one.split(":")[0] for one in names)}
+    return torch.device(name if name in present else "cpu")
 
 
 def widest_dtype(dtype: np.dtype, device: torch.device) -> torch.dtype:
@@ -74,6 +79,15 @@ def derive_seeds(random_state: Any, *purposes: str) -> dict[str, int]:
 
 def make_generator(seed: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
+
+
+def global_generators(device: torch.device) -> list[torch.Generator]:
+    """Return torch's own generators that modules on a device may draw from."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    return generators
 
 
 @contextmanager

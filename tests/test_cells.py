@@ -83,3 +83,12 @@ def test_rows_without_holes_are_seen_whole_beside_others(first):
     part = slice(6, None) if first else slice(6)
     assert (joined.seen[part] == 1).all()
     assert (joined.log_variances[part] == 0).all()
+
+
+@pytest.mark.parametrize("names", SOME, ids=str)
+def test_own_rows_are_side_by_side(names):
+    cells = cells_of(names)
+    assert cells.own(None) is cells
+    own = cells.own(slice(2, 5))
+    for name in ("values", *names):
+        assert torch.equal(getattr(own, name), getattr(cells, name)[2:5])

@@ -612,3 +612,28 @@ def test_seeded_dropout_makes_training_losses_repeatable():
         losses.append(objective.training_loss(cells_of_table()))
     assert torch.equal(losses[0], losses[1])
     assert not torch.equal(losses[0], losses[2])
+
+
+# ----------------------------------------------------------------- parts of a batch
+
+
+def objectives():
+    corrupted = {"noise_scale": torch.full((N_FEATURES,), 0.3).double()}
+    yield reconstruction(autoencoder(), **corrupted, masking=0.3), cells_of_table
+    yield reconstruction(autoencoder(), **corrupted), cells_with_holes
+    yield evidence_bound(curved_vae(), n_particles=3), cells_of_table
+    yield evidence_bound(curved_vae(), beta=2.0), cells_with_holes
+
+
+@pytest.mark.parametrize("case", range(4))
+@pytest.mark.parametrize("kind", ["training_loss", "validation_loss"])
+def test_losses_of_own_rows_are_those_that_they_have_among_all(case, kind):
+    objective, make_cells = list(objectives())[case]
+    loss, cells = getattr(objective, kind), make_cells()
+    before = objective.generator.get_state()
+    whole = loss(cells)
+    after = objective.generator.get_state()
+    for own in (slice(0, 12), slice(12, 30)):
+        objective.generator.set_state(before)
+        assert_close(loss(cells, own), whole[own])
+        assert torch.equal(objective.generator.get_state(), after)

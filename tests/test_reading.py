@@ -11,7 +11,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimators_partial_fit_n_features
 
 from skae import AutoencoderTransformer, LargeTable, VAETransformer
+from skae._run import _running
 from skae.table import _large
+from skae.training._group import Alone
 
 BOTH = pytest.mark.parametrize("cls", [AutoencoderTransformer, VAETransformer])
 
@@ -157,14 +159,15 @@ def test_what_cannot_be_read_by_chunks_is_refused():
 
 @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
 def test_chunks_in_any_order_end_where_a_fit_does(order):
-    X, fresh = curved(4000), curved(1000, 9)
+    X, fresh = curved(2400), curved(1000, 9)
     X = X[np.argsort(X[:, 0])]  # chunks are unlike
-    whole = AutoencoderTransformer(2, random_state=0).fit(X).score(fresh)
-    model = AutoencoderTransformer(2, random_state=0)
-    for chunk in np.array_split(X, 8)[order]:
+    settings = {"random_state": 0, "max_iter": 30}
+    whole = AutoencoderTransformer(2, **settings).fit(X).score(fresh)
+    model = AutoencoderTransformer(2, **settings)
+    for chunk in np.array_split(X, 6)[order]:
         model.partial_fit(chunk)
     assert model.score(fresh) > whole - 0.01
-    assert model._survey.n_rows == 4000
+    assert model._survey.n_rows == 2400
 
 
 @BOTH
@@ -226,6 +229,12 @@ def test_other_columns_are_refused_and_change_nothing():
     model.set_params(dropout=0.0)
     np.testing.assert_array_equal(model.transform(table), codes)
     assert model._survey.n_rows == 100
+
+
+def test_processes_have_no_chunks_in_common():
+    model = AutoencoderTransformer(2)
+    with _running(group=Alone()), pytest.raises(RuntimeError, match="but expected fit"):
+        model.partial_fit(curved(10))
 
 
 def test_a_first_chunk_of_one_row_is_refused():

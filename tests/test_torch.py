@@ -95,6 +95,7 @@ def test_a_fitted_device_that_is_missing_falls_back_to_the_cpu(two_gpus):
     assert str(fallback_device("cuda:1")) == "cuda:1"
     assert fallback_device("cuda:2") == CPU
     assert fallback_device("cpu") == CPU
+    assert str(fallback_device("cuda")) == "cuda"
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,10 @@ class Cells:
         tensors = {k: None if p[0] is None else torch.cat(p) for k, p in pairs.items()}
         return Cells(**tensors)
 
+    def own(self, rows: slice | None) -> Cells:
+        """Take rows that are side by side, or all where none are named."""
+        return self if rows is None else self.map(itemgetter(rows))
+
     def split(self, n_rows: int) -> list[Cells]:
         """Cut the rows into parts of at most `n_rows`."""
         starts = range(0, len(self), n_rows)

@@ -90,27 +90,28 @@ class Reconstruction:
         if self.anneal and self.full_noise is not None:
             self.noise = self.full_noise * rate
 
-    def training_loss(self, cells: Cells) -> Tensor:
+    def training_loss(self, cells: Cells, own: slice | None = None) -> Tensor:
         spoiled = self._corrupt(cells, self.noise, self.generator)
+        cells, spoiled = cells.own(own), spoiled.own(own)
         for members in self.own:
             members.fold = cells.fold
         if self.written_out is not None and cells.seen is None:
             return self.written_out.losses(spoiled.values, cells.values)
         return self._loss(spoiled, cells)
 
-    def validation_loss(self, cells: Cells) -> Tensor:
+    def validation_loss(self, cells: Cells, own: slice | None = None) -> Tensor:
         """Loss of rows as they are to be met.
 
         Clean ones, or several draws of each that are corrupted.
         """
         lasting = None if self.anneal else self.noise
         if lasting is None and self.masking == 0:
-            return self._loss(cells, cells)
+            return self._loss(cells.own(own), cells.own(own))
         generator = make_generator(0, cells.device)
-        draws = [
-            self._loss(self._corrupt(cells, lasting, generator), cells)
-            for _ in range(VALIDATION_DRAWS)
+        spoiled = [
+            self._corrupt(cells, lasting, generator) for _ in range(VALIDATION_DRAWS)
         ]
+        draws = [self._loss(each.own(own), cells.own(own)) for each in spoiled]
         return torch.stack(draws).mean(dim=0)
 
     def _loss(self, spoiled: Cells, cells: Cells) -> Tensor:
@@ -179,14 +180,18 @@ class EvidenceBound:
         risen = (epoch + 1) / (self.warm_up_epochs + 1)
         self.beta = self.full_beta * min(1.0, risen)
 
-    def training_loss(self, cells: Cells) -> Tensor:
+    def training_loss(self, cells: Cells, own: slice | None = None) -> Tensor:
         like = cells.values.new_empty(
             self.n_particles, len(cells), self.points.shape[1]
         )
-        return -self._bound(cells, standard_normal(like, self.generator), self.beta)
+        noise = standard_normal(like, self.generator)
+        if own is not None:
+            cells, noise = cells.own(own), noise[:, own]
+        return -self._bound(cells, noise, self.beta)
 
-    def validation_loss(self, cells: Cells) -> Tensor:
+    def validation_loss(self, cells: Cells, own: slice | None = None) -> Tensor:
         """Minus the bound at full β, at the same points for every row."""
+        cells = cells.own(own)
         points = self.points.to(cells.values)[:, None, :]
         return -self._bound(cells, points, self.full_beta)
 

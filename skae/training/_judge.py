@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor
 
@@ -40,6 +41,18 @@ class Best:
             self.losses, self.loss, self.epoch = losses, loss, epoch
             self.snapshot = self.weights.snapshot()
         return loss
+
+    def state(self) -> dict[str, Any]:
+        """Return what has been seen since the start."""
+        return {
+            "losses": self.losses,
+            "loss": self.loss,
+            "epoch": self.epoch,
+            "snapshot": self.snapshot,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
     def restore(self, *, prefer_start: bool, least_gain: float = 0.0) -> None:
         """Put the best weights in place.

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ._checkpoint import Checkpoint
+from ._group import ALONE, Alone
 from ._judge import Best
 from ._rows import Cells, Rows
 from ._solvers import LBFGS, LEARNING_RATES, SQUARE_DECAY, Cycle, GradientSolver
@@ -24,13 +26,24 @@ RESTARTS = 5
 FEWEST_EPOCHS = 5
 MOST_EPOCHS = 50  # up to which a budget that is too small for a long table grows
 STILL_FALLING = 0.02  # share of the gain since the start, made since halfway
+COUNTS = (  # of a run, and numbers that it compares with
+    "epoch",
+    "checked_at",
+    "improved_at",
+    "restarts",
+    "reference",
+    "validation_loss",
+    "learning_rate",
+)
 Number = TypeVar("Number", int, float)
 
 
 class Objective(Protocol):
     """What a model minimises. Losses come row by row, to be weighted and averaged.
 
-    In the first `warm_up_epochs` the training loss is not yet what is aimed at.
+    Those of `own` rows alone are asked for where processes share a batch; what is drawn
+    at random is then drawn for all of it. In the first `warm_up_epochs` the training
+    loss is not yet what is aimed at.
     """
 
     generator: torch.Generator
@@ -41,9 +54,9 @@ class Objective(Protocol):
 
     def begin_epoch(self, epoch: int, rate: float) -> None: ...
 
-    def training_loss(self, cells: Cells) -> Tensor: ...
+    def training_loss(self, cells: Cells, own: slice | None = None) -> Tensor: ...
 
-    def validation_loss(self, cells: Cells) -> Tensor: ...
+    def validation_loss(self, cells: Cells, own: slice | None = None) -> Tensor: ...
 
 
 @dataclass
@@ -146,6 +159,10 @@ class Training:
         Keep the start unless training improves on it significantly.
     settings : Settings
     pace : Pace, default=Pace()
+    group : Alone or Group, default=ALONE
+        Processes that share each batch.
+    checkpoint : Checkpoint, default=None
+        Where the state of the run is kept, and where it goes on from.
     """
 
     def __init__(
@@ -159,11 +176,16 @@ class Training:
         prefer_start: bool,
         settings: Settings,
         pace: Pace | None = None,
+        group: Alone = ALONE,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.pace = pace = pace or Pace()
         self.objective = objective
-        self.rows = rows
-        self.validation = validation
+        self.weights = Weights(objective.module, penalised)
+        self.channel = group.channel(self.weights.vector, len(validation))
+        self.rows = self.channel.share(rows)
+        self.validation = self.channel.share(validation)
+        self.checkpoint = checkpoint
         self.report = report
         self.prefer_start = prefer_start
         self.settings = settings
@@ -192,17 +214,19 @@ class Training:
             self.fall_patience = pace.fall_patience_steps / steps_per_epoch
         usual = LEARNING_RATES | {"adam": pace.learning_rate}
         self.learning_rate = _resolve(settings.learning_rate, usual[settings.solver])
-        self.weights = Weights(objective.module, penalised)
         self.solver = self._make_solver()
 
     def run(self) -> History:
-        self._begin()
-        try:
-            self._run_epochs()
-        except KeyboardInterrupt:
-            self.history.interrupted = True
-            del self.history.loss_curve[len(self.history.validation_curve) :]
-        return self._finish()
+        with self.channel.open():
+            self._begin()
+            try:
+                self._run_epochs()
+            except self.channel.interrupt:
+                self.history.interrupted = True
+                if self.checkpoint is not None:
+                    self.checkpoint.files.stays = True
+                del self.history.loss_curve[len(self.history.validation_curve) :]
+            return self._finish()
 
     def _run_epochs(self) -> None:
         while self.epoch < self.cycle.last_epoch and self.restarts <= RESTARTS:
@@ -213,7 +237,7 @@ class Training:
                 self._check()
             self.history.loss_curve.append(loss)
             self.history.validation_curve.append(self.validation_loss)
-            if self.report.epoch(self.epoch, self.history):
+            if self.channel.stops(lambda: self.report.epoch(self.epoch, self.history)):
                 self._check()
                 break
             if self._is_tired():
@@ -221,18 +245,53 @@ class Training:
                     break
             elif self._is_crossing() and self._is_still_falling():
                 self._go_on()
+            if self.checkpoint is not None:
+                self.checkpoint.epoch(self)
 
     @property
     def products_per_step(self) -> int:
         """Numbers that a step multiplies on its way through the networks."""
         return min(self.batch_size, len(self.rows)) * len(self.weights.vector)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.weights.vector.device
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
+        return self.objective.module
+
+    def state(self) -> dict[str, Any]:
+        """Return what it takes to go on from the end of an epoch."""
+        return {
+            "weights": self.weights.state(),
+            "solver": self.solver.state(),
+            "best": self.best.state(),
+            "cycle": vars(self.cycle),
+            "history": vars(self.history),
+            "counts": {name: getattr(self, name) for name in COUNTS},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from where a run was, in this one that has just begun."""
+        vars(self).update(state["counts"])
+        self.solver = self._make_solver()
+        for name in ("weights", "solver", "best"):
+            getattr(self, name).load_state(state[name])
+        vars(self.cycle).update(state["cycle"])
+        vars(self.history).update(state["history"])
+
     def _begin(self) -> None:
+        self.channel.align(self.weights.vector)
         self.best = Best(self.weights, self.validation, self._validation_losses())
         self.history = History(start_loss=self.best.loss, best_loss=self.best.loss)
         self.validation_loss = self.reference = self.best.loss
         self.epoch = self.checked_at = self.improved_at = self.restarts = 0
         self.report.begin(self.most_epochs)
+        if self.checkpoint is not None:
+            self.checkpoint.resume(self)
 
     def _run_epoch(self) -> float:
         first_step = self.epoch * self.cycle.steps_per_epoch
@@ -244,7 +303,7 @@ class Training:
         return loss
 
     def _loss(self, batch: Rows) -> Tensor:
-        return batch.mean(self.objective.training_loss(batch.values()))
+        return batch.loss(self.objective.training_loss)
 
     def _restart(self) -> None:
         """Go back to the best weights with a tenth of the learning rate."""
@@ -345,6 +404,7 @@ class Training:
             weight_decay=settings.weight_decay,
             l1_penalty=settings.l1_penalty,
             square_decay=self.pace.square_decay,
+            channel=self.channel,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -73,10 +73,14 @@ class Rows:
             return
         order = torch.randperm(len(self), generator=generator, device=self.index.device)
         for part in self.index[order].tensor_split(n_batches):
-            yield Rows(self.cells, part, self.weight)
+            yield replace(self, index=part)
 
     def values(self) -> Cells:
         return self.cells.index_select(0, self.index)
+
+    def loss(self, losses: Callable[..., Tensor]) -> Tensor:
+        """Return the mean loss, as a function of cells computes it row by row."""
+        return self.mean(losses(self.values()))
 
     def mean(self, losses: Tensor) -> Tensor:
         """Average losses of these rows. Weights have a mean of one over the table."""
@@ -84,7 +88,7 @@ class Rows:
             return losses.mean()
         return (losses * self.weight[..., self.index]).mean()
 
-    def evaluate(self, loss: Callable[[Cells], Tensor]) -> Tensor:
+    def evaluate(self, loss: Callable[..., Tensor]) -> Tensor:
         """Compute the losses of all rows, a chunk at a time."""
         parts = self.index.split(EVALUATION_ROWS)
         losses = [loss(self.cells.index_select(0, part)) for part in parts]

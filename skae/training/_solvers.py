@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ._group import SOLO, Solo
 from ._rows import Rows
 from ._weights import Weights
 
@@ -85,8 +87,10 @@ class GradientSolver:
         weight_decay: float,
         l1_penalty: float,
         square_decay: float = SQUARE_DECAY,
+        channel: Solo = SOLO,
     ) -> None:
         self.weights = weights
+        self.channel = channel
         self.learning_rate = learning_rate
         self.decay = weight_decay if name == "adam" else 0.0
         self.l2_penalty = weight_decay if name == "sgd" else 0.0
@@ -108,6 +112,7 @@ class GradientSolver:
             self.weights.gradient.zero_()
             loss = loss_of(batch)
             (loss * batch.n_members).backward()
+            loss = self.channel.merge(loss.detach(), self.weights.gradient)
             if self.l2_penalty > 0:
                 penalised = self.weights.penalised
                 self.weights.penalised_gradient.add_(penalised, alpha=self.l2_penalty)
@@ -115,9 +120,16 @@ class GradientSolver:
                 self.step_of.step(self.weights.vector, self.weights.gradient, rate)
             self._shrink(rate)
             self.weights.average()
-            total = total + loss.detach() * len(batch)
+            total = total + loss * len(batch)
             n_rows += len(batch)
         return float(total) / n_rows
+
+    def state(self) -> dict[str, Any]:
+        """Return what the steps so far have left."""
+        return dict(vars(self.step_of))
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        vars(self.step_of).update(state)
 
     def _shrink(self, rate: float) -> None:
         penalised = self.weights.penalised
@@ -181,6 +193,13 @@ class LBFGS:
             return total
 
         return float(self.optimizer.step(closure))
+
+    def state(self) -> dict[str, Any]:
+        """Return what the steps so far have left."""
+        return self.optimizer.state_dict()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state)
 
     def _penalty(self) -> Tensor:
         """Add the gradient of the penalties and return their value."""

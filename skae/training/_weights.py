@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,18 @@ class Weights:
         self.load(snapshot)
         self._average = self.vector.clone()
         self._n_averaged = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what it takes to go on from here."""
+        return {
+            "tensors": self.snapshot(),
+            "average": self._average,
+            "n_averaged": self._n_averaged,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.load(state["tensors"])
+        self._average, self._n_averaged = state["average"], state["n_averaged"]
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
