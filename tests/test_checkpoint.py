@@ -159,21 +159,22 @@ def test_a_checkpoint_of_another_fit_is_refused(path, what):
     assert not hasattr(other, "loss_curve_")
 
 
-def test_networks_of_another_shape_are_refused(path):
-    model, table = SETTINGS["own networks"]
-    widths = [8]
+class Growing(UsersNetwork):
+    """A network of the user whose code has changed between two fits."""
 
-    class Growing(UsersNetwork):
-        def __call__(self, n_inputs, n_outputs):
-            return UsersNetwork(widths[0])(n_inputs, n_outputs)
+    now = 8
 
-    model = clone(model).set_params(encoder=None, decoder=None)
-    growing = clone(model).set_params(encoder=Growing(), max_iter=4)
+    def __call__(self, n_inputs, n_outputs):
+        return UsersNetwork(self.now)(n_inputs, n_outputs)
+
+
+def test_networks_of_another_shape_are_refused(path, monkeypatch):
+    model = AutoencoderTransformer(2, **QUICK, max_iter=4, encoder=Growing())
     with pytest.raises(Killed):
-        cut_short(growing, table, path, 3)
-    widths[0] = 9
+        cut_short(model, X[:200], path, 3)
+    monkeypatch.setattr(Growing, "now", 9)
     with skae.checkpoint(path), pytest.raises(ValueError, match="with other networks"):
-        clone(growing).fit(table)
+        model.fit(X[:200])
 
 
 def test_a_file_of_something_else_is_left_alone(path):
