@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from ._schema import Encoded, Stream
 from ._statistics import FEW_ROWS
-from ._validation import read_rows, read_weight
+from ._validation import FLOATS, read_rows, read_weight
 from .model._pca import (
     LARGEST_PRODUCTS,
     Moments,
@@ -25,6 +26,7 @@ from .model._pca import (
 from .table._distinct import distinct_rows, recur
 from .table._frames import TableReader
 from .table._large import LargeTable, as_large, n_kept
+from .table._summaries import ColumnStatistics
 from .table._survey import Survey, judging
 from .table._table import Table
 from .training._folds import MOST_JUDGES
@@ -134,17 +136,7 @@ def _read_by_chunks(
             f"got {came} with a table that is read by chunks, but expected neither "
             "weights nor a fit to go on from: use partial_fit, chunk by chunk."
         )
-    survey = None
-    for chunk in _told(large, tell, "read"):
-        survey = surveyed(
-            estimator,
-            survey,
-            chunk,
-            None,
-            large.n_kept,
-            seed,
-            is_sparse=large.is_sparse,
-        )
+    survey = _survey(estimator, large, seed, tell)
     if survey is None or survey.n_rows < 2:
         raise ValueError(f"got {large!r} of less than 2 rows, but expected more.")
     apart = large.is_seen_whole and not survey.is_whole
@@ -157,6 +149,28 @@ def _read_by_chunks(
         stream = Stream(chunks, survey.n_rows)
     components = _components(estimator, large, survey, tell)
     return replace(reading, principal_components=components, stream=stream)
+
+
+def _survey(estimator: Any, large: LargeTable, seed: int, tell: Tell) -> Survey | None:
+    """Learn of all rows; None where there are none."""
+    if large.is_sparse and not np.isnan(large.source.data).any():
+        return _survey_of_sparse(estimator, large, seed)
+    survey = None
+    for chunk in _told(large, tell, "read"):
+        survey = surveyed(estimator, survey, chunk, None, large.n_kept, seed)
+    if survey is not None:
+        survey.is_sparse = large.is_sparse
+    return survey
+
+
+def _survey_of_sparse(estimator: Any, large: LargeTable, seed: int) -> Survey:
+    """Learn of all rows of a sparse matrix at once; only those kept are made dense."""
+    X = check_array(large.source, accept_sparse="csr", dtype=FLOATS, input_name="X")
+    n_rows, n_columns = X.shape
+    generator = np.random.default_rng(seed)
+    kept = generator.permutation(n_rows)[: large.n_kept(n_columns)]
+    survey = surveyed(estimator, None, X[np.sort(kept)], None, large.n_kept, seed)
+    return survey.of_more(n_rows, ColumnStatistics.of_sparse(X))
 
 
 def read_more(estimator: Any, X: Any, sample_weight: Any, seed: int) -> Reading | None:
@@ -209,14 +223,12 @@ def surveyed(
     sample_weight: Any,
     n_kept: Callable[[int], int],
     seed: int,
-    *,
-    is_sparse: bool = False,
 ) -> Survey:
     """Return a survey that knows of a chunk too; the one before stays as it was."""
     if survey is None:
         frames = TableReader(estimator.categorical_features).fit(X)
         rows = read_rows(estimator, frames, X, reset=True)
-        is_sparse = is_sparse or bool(sparse.issparse(X))
+        is_sparse = bool(sparse.issparse(X))
         survey = Survey(n_kept(rows.shape[1]), seed, is_sparse=is_sparse)
     else:
         frames = copy(survey.frames)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from columns import table, weights, with_holes
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import csr_array
 
 from skae.table._summaries import (
     QUARTILE_RANGE,
@@ -144,3 +145,17 @@ def test_columns_have_moved_by_a_share_of_their_deviation():
     after[0, 3] = 5.0
     moved = before.have_moved(ColumnStatistics.of(after, None), 0.05)
     assert moved.tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e200, 1e-200])
+def test_statistics_of_a_sparse_matrix_are_those_of_the_dense_one(unit):
+    rng = np.random.default_rng(0)
+    X = np.where(rng.random((50, 4)) < 0.3, rng.normal(size=(50, 4)) + 1, 0) * unit
+    X[:, 2] = 0
+    X[:, 3] = np.abs(X[:, 3]) + unit  # no zero in it
+    found, dense = (
+        ColumnStatistics.of_sparse(csr_array(X)),
+        ColumnStatistics.of(X, None),
+    )
+    for name, value in vars(dense).items():
+        assert_allclose(vars(found)[name], value, rtol=1e-9, err_msg=name)

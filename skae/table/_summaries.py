@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.utils import gen_batches
 
 from .._statistics import CHUNK_ROWS
@@ -111,6 +113,21 @@ class ColumnStatistics:
     def of(cls, X: np.ndarray, weight: np.ndarray | None) -> ColumnStatistics:
         mass = (np.ones(len(X)) if weight is None else weight) @ ~np.isnan(X)
         return cls(mass, *column_range(X), *mean_and_deviation(X, weight))
+
+    @classmethod
+    def of_sparse(cls, X: Any) -> ColumnStatistics:
+        """Return those of a sparse matrix without missing cells, never made dense."""
+        low, high = (f(axis=0).toarray().ravel() for f in (X.min, X.max))
+        largest = np.maximum(np.abs(low), np.abs(high))
+        unit = np.where(largest > 0, largest, 1)
+        shares = X @ sparse.diags_array(1 / unit)
+        mean = np.asarray(shares.mean(axis=0)).ravel()
+        n_zeros = X.shape[0] - np.bincount(shares.indices, minlength=X.shape[1])
+        deviations = shares.data - mean[shares.indices]
+        squares = np.bincount(shares.indices, deviations**2, X.shape[1])
+        variance = (squares + n_zeros * mean**2) / X.shape[0]
+        mass = np.full(X.shape[1], float(X.shape[0]))
+        return cls(mass, low, high, mean * unit, np.sqrt(variance) * unit)
 
     def merge(self, other: ColumnStatistics) -> ColumnStatistics:
         """Return what both say together, in any order the same but for rounding.

@@ -191,6 +191,12 @@ class Survey:
 
     # ------------------------------------------------------------ what is known
 
+    def of_more(self, n_rows: int, statistics: ColumnStatistics) -> Survey:
+        """Return a survey of more rows, of which these are some drawn at random."""
+        grown = copy(self)
+        grown.n_rows, grown.statistics = n_rows, statistics
+        return grown
+
     def taken_in(self) -> Survey:
         """Return this survey as one whose table has been learned by a model."""
         grown = copy(self)
