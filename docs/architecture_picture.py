@@ -52,8 +52,12 @@ def draw_box(ax, part: str, files: list[Path]) -> None:
     x, y, width = PLACES[part]
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
     box = FancyBboxPatch(
-        (x - width / 2, y - HEIGHT / 2), width, HEIGHT,
-        boxstyle="round,pad=0.02", facecolor="#e8eef7", edgecolor="#35507a",
+        (x - width / 2, y - HEIGHT / 2),
+        width,
+        HEIGHT,
+        boxstyle="round,pad=0.02",
+        facecolor="#e8eef7",
+        edgecolor="#35507a",
     )
     ax.add_patch(box)
     ax.text(x, y + 0.08, part, ha="center", va="center", weight="bold", fontsize=11)
@@ -67,8 +71,13 @@ def draw_arrow(ax, above: str, below: str) -> None:
     start = min(max(x1, x0 - near), x0 + near)
     end = min(max(x0, x1 - 0.35 * w1), x1 + 0.35 * w1)
     arrow = FancyArrowPatch(
-        (start, y0 - HEIGHT / 2 - 0.03), (end, y1 + HEIGHT / 2 + 0.04),
-        arrowstyle="-|>", mutation_scale=12, color="#35507a", shrinkA=0, shrinkB=0,
+        (start, y0 - HEIGHT / 2 - 0.03),
+        (end, y1 + HEIGHT / 2 + 0.04),
+        arrowstyle="-|>",
+        mutation_scale=12,
+        color="#35507a",
+        shrinkA=0,
+        shrinkB=0,
     )
     ax.add_patch(arrow)
 

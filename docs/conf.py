@@ -1,4 +1,4 @@
-"""How the site is built: `python -m sphinx -W --keep-going -b html docs docs/_build/html`."""
+"""How the site is built, by `python -m sphinx -W --keep-going -b html docs OUT`."""
 
 from __future__ import annotations
 
@@ -67,12 +67,13 @@ html_sidebars = {
     "changelog": [],
 }
 
+PARTS = ("first", "tables", "looking", "models")
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"[/\\]plot_",
     "ignore_pattern": r"(quickstart|penguins|odd_rows)\.py",
-    "subsection_order": [f"../examples/{p}" for p in ("first", "tables", "looking", "models")],
+    "subsection_order": [f"../examples/{part}" for part in PARTS],
     "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "api/backreferences",
     "doc_module": ("skae",),

@@ -46,8 +46,8 @@ net = AutoencoderTransformer(
 print(f"{net.n_iter_} steps, R² {net.score(X):.3f}")
 
 # %%
-# One component: PCA's line, and the curve that starts there. Both columns have one unit,
-# so that ``scaling=None`` is right: the line is that of PCA of the table as it is.
+# One component: PCA's line, and the curve that starts there. Both columns have one
+# unit, so that ``scaling=None`` is right: the line is that of PCA of the raw table.
 one = {"n_components": 1, "scaling": None, "random_state": 0}
 line = AutoencoderTransformer(max_iter=0, **one).fit(X)
 curve = AutoencoderTransformer(**one).fit(X)

@@ -25,9 +25,9 @@ search = GridSearchCV(vae, {"beta": betas}, cv=folds).fit(X)
 print("chosen:", search.best_params_)
 
 # %%
-# The score of each value, and the codes at both ends and at the choice. A title says how
-# many nats each component tells of a row. Where beta is larger still components die:
-# they tell nothing any more, and ``fit`` warns of it.
+# The score of each value, and the codes at both ends and at the choice. A title says
+# how many nats each component tells of a row. Where beta is larger still components
+# die: they tell nothing any more, and ``fit`` warns of it.
 figure, axes = plt.subplots(1, 4, figsize=(14, 3.6), layout="constrained")
 scores = search.cv_results_["mean_test_score"]
 errors = search.cv_results_["std_test_score"] / np.sqrt(folds.n_splits)

@@ -44,8 +44,11 @@ for ax, (name, penalty) in zip(axes, penalties.items(), strict=True):
     weights = weights.detach().cpu().numpy()
     image = ax.imshow(weights, cmap="RdBu_r", vmin=-0.6, vmax=0.6, aspect="auto")
     small = np.mean(np.abs(weights) < 0.01)
-    ax.set_title(f"{name}\nR² {model.score(train):.2f} on the training rows,\n"
-                 f"{model.score(test):.2f} on held-out ones", fontsize=10)
+    ax.set_title(
+        f"{name}\nR² {model.score(train):.2f} on the training rows,\n"
+        f"{model.score(test):.2f} on held-out ones",
+        fontsize=10,
+    )
     ax.set_xlabel(f"column ({small:.0%} of weights below 0.01)")
 axes[0].set_ylabel("hidden unit")
 figure.colorbar(image, ax=axes, label="weight", shrink=0.7)

@@ -11,6 +11,7 @@ marks the least width that is as good as the best one.
 # components of the autoencoder hold what five of PCA do.
 import matplotlib.pyplot as plt
 import numpy as np
+
 from skae import AutoencoderTransformer, WidthDisplay
 
 rng = np.random.default_rng(0)

@@ -24,7 +24,12 @@ ComponentsDisplay.from_estimator(autoencoder, tumours, n_columns=14, ax=axes[0])
 # Along the first component, in standard deviations of each column.
 walk = traverse(autoencoder, tumours, component=0, n_steps=30)
 scaled = (walk - tumours.mean()) / tumours.std()
-for column in ["mean area", "mean concavity", "mean smoothness", "mean fractal dimension"]:
+for column in [
+    "mean area",
+    "mean concavity",
+    "mean smoothness",
+    "mean fractal dimension",
+]:
     axes[1].plot(scaled.index, scaled[column], label=column)
 axes[1].set(xlabel="component 0", ylabel="standard deviations from the mean")
 axes[1].set_title("rows along the first component")

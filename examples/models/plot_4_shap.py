@@ -32,7 +32,8 @@ def score(rows):
 # table; beside it the log-density of each cell given the others.
 background = shap.sample(wines.to_numpy(), 10, random_state=0)
 explainer = shap.PermutationExplainer(score, background, seed=0)
-values = explainer(odd.to_numpy(), max_evals=27, silent=True).values[0]
+(explained,) = explainer(odd.to_numpy(), max_evals=27, silent=True)
+values = explained.values  # noqa: PD011, no table
 cells = vae.score_cells(odd).iloc[0]
 
 order = np.argsort(values)[::-1]

@@ -39,8 +39,12 @@ figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.4), layout="constrained")
 for ax, column, mask in zip(axes, measures, hidden.T, strict=True):
     for colour, (name, group) in enumerate(birds[mask].groupby("species")):
         ax.scatter(
-            group[column], filled.loc[group.index, column],
-            s=22, color=f"C{colour}", label=name, alpha=0.8,
+            group[column],
+            filled.loc[group.index, column],
+            s=22,
+            color=f"C{colour}",
+            label=name,
+            alpha=0.8,
         )
     ends = [birds[column].min(), birds[column].max()]
     ax.plot(ends, ends, color="0.6", linewidth=1)
@@ -48,7 +52,8 @@ for ax, column, mask in zip(axes, measures, hidden.T, strict=True):
     error = np.sqrt(np.square(filled[column] - birds[column])[mask].mean())
     spread = birds[column].std()
     ax.set(xlabel=f"{column}, hidden", ylabel="filled in")
-    ax.set_title(f"off by {error:.1f} mm; by the mean of the column {spread:.1f} mm",
-                 fontsize=10)
+    ax.set_title(
+        f"off by {error:.1f} mm; by the mean of the column {spread:.1f} mm", fontsize=10
+    )
 axes[0].legend(loc="upper left")
 plt.show()

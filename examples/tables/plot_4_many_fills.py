@@ -31,7 +31,9 @@ for place, row in enumerate(np.flatnonzero(lost)[::13][:10]):
     axes[0].scatter(drawn[:, row], [place] * 20, s=14, color="C0", alpha=0.4)
     axes[0].scatter(truth[row], place, marker="|", s=250, color="C3")
 chosen = birds.iloc[np.flatnonzero(lost)[::13][:10]]
-axes[0].set_yticks(range(10), chosen["species"] + ", " + chosen["sex"].fillna("unknown"))
+axes[0].set_yticks(
+    range(10), chosen["species"] + ", " + chosen["sex"].fillna("unknown")
+)
 axes[0].set(xlabel="body mass (g)", title="lost cells: draws, and the truth (red)")
 for place, rows in enumerate(birds.groupby("species").indices.values()):
     means = drawn[:, rows].mean(axis=1) - truth[rows].mean()

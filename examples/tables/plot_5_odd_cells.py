@@ -8,8 +8,8 @@ an odd cell, and then the others look wrong.
 """
 
 # %%
-# Three rows of a table of wines are typed wrongly: a decimal point has slipped in two of
-# them, and two columns are exchanged in the third.
+# Three rows of a table of wines are typed wrongly: a decimal point has slipped in two
+# of them, and two columns are exchanged in the third.
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_wine
 
