@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from skae import VAETransformer
 
 X, species = load_iris(return_X_y=True)
-vae = VAETransformer(n_components=2, density="networks", max_iter=80, random_state=0)
+vae = VAETransformer(n_components=2, density="networks", max_iter=60, random_state=0)
 betas = [0.1, 0.5, 1.0, 2.0]
 folds = KFold(5, shuffle=True, random_state=0)
 search = GridSearchCV(vae, {"beta": betas}, cv=folds).fit(X)

@@ -21,13 +21,22 @@ vae = VAETransformer(
 ).fit(table)
 
 # %%
-# Six drawn images of each digit.
-figure, axes = plt.subplots(6, 10, figsize=(8, 5), layout="constrained")
-for digit, column in enumerate(axes.T):
-    drawn = vae.sample(6, random_state=digit, given={"digit": str(digit)})
-    images = drawn[digits.data.columns].to_numpy()
-    for ax, image in zip(column, images, strict=True):
+# Five hundred rows are drawn, and six of each digit shown.
+drawn = vae.sample(500, random_state=0)
+figure, axes = plt.subplots(6, 10, figsize=(8, 5.2), layout="constrained")
+for (digit, rows), column in zip(drawn.groupby("digit"), axes.T, strict=True):
+    column[0].set_title(digit, fontsize=11)
+    images = rows[digits.data.columns].to_numpy()
+    for ax, image in zip(column, images, strict=False):
         ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
         ax.set(xticks=[], yticks=[])
-    column[0].set_title(f"given {digit}", fontsize=9)
+plt.show()
+
+# %%
+# A dozen of one digit.
+threes = vae.sample(12, random_state=0, given={"digit": "3"})
+figure, axes = plt.subplots(1, 12, figsize=(8, 0.9), layout="constrained")
+for ax, image in zip(axes, threes[digits.data.columns].to_numpy(), strict=True):
+    ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
+    ax.set(xticks=[], yticks=[])
 plt.show()

@@ -20,7 +20,7 @@ waves = np.sin(hidden @ rng.normal(size=(2, 12)) + rng.uniform(0, 6, 12))
 X = waves + rng.normal(0, 0.1, waves.shape)
 
 autoencoder = AutoencoderTransformer(random_state=0)
-widths = [1, 2, 3, 4, 6]
+widths = [1, 2, 3, 6]
 display = WidthDisplay.from_estimator(autoencoder, X, n_components=widths, cv=3)
 print(f"chosen: {display.chosen}")
 plt.show()

@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from skae import AutoencoderTransformer
 
 X, digits = load_digits(return_X_y=True)
-X, digits = X[::2], digits[::2]
+X, digits = X[::3], digits[::3]
 widths = [1, 2, 4, 8]
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, reduce in {

@@ -26,7 +26,7 @@ from skae import AutoencoderTransformer
 tables = {
     "wine": load_wine().data,
     "breast cancer": load_breast_cancer().data,
-    "digits": load_digits().data[:1_000],
+    "digits": load_digits().data[:600],
     "linnerud, 20 rows": np.hstack([load_linnerud().data, load_linnerud().target]),
     "independent columns": make_friedman1(300, random_state=0)[0],
 }
