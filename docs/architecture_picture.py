@@ -13,14 +13,24 @@ import skae
 ROOT = Path(skae.__file__).parent
 # Place (centre) and width of each part, from the top down.
 PLACES = {
-    "inspection": (2.0, 4.0, 3.0),
-    "export": (8.0, 4.0, 3.0),
-    "estimators": (5.0, 3.0, 4.4),
-    "model": (8.0, 2.0, 3.0),
-    "table": (1.6, 1.0, 3.0),
-    "training": (5.0, 1.0, 3.0),
-    "network": (8.4, 1.0, 3.0),
+    "inspection": (3.6, 4.0, 3.0),
+    "export": (8.5, 4.0, 3.0),
+    "estimators": (3.6, 3.0, 4.4),
+    "model": (8.0, 2.0, 2.4),
+    "training": (1.6, 1.0, 3.0),
+    "table": (5.0, 1.0, 3.0),
+    "network": (8.4, 1.0, 3.2),
     "shared": (5.0, 0.0, 10.0),
+}
+# Where an arrow begins and ends that would pass through a box on the straight way.
+LANES = {
+    ("export", "estimators"): (7.4, 5.4),
+    ("export", "table"): (7.9, 5.9),
+    ("export", "network"): (9.6, 9.6),
+    ("estimators", "network"): (5.4, 7.0),
+    ("estimators", "model"): (5.6, 7.1),
+    ("estimators", "table"): (4.4, 4.6),
+    ("estimators", "training"): (2.2, 2.0),
 }
 SHARED = {"_schema", "_statistics", "_torch", "_state"}
 HEIGHT = 0.52
@@ -58,18 +68,18 @@ def draw_box(ax, part: str, files: list[Path]) -> None:
         boxstyle="round,pad=0.02",
         facecolor="#e8eef7",
         edgecolor="#35507a",
+        zorder=3,
     )
     ax.add_patch(box)
-    ax.text(x, y + 0.08, part, ha="center", va="center", weight="bold", fontsize=11)
+    middle = {"ha": "center", "va": "center", "zorder": 4}
+    ax.text(x, y + 0.08, part, weight="bold", fontsize=11, **middle)
     told = f"{len(files)} modules, {lines:,} lines"
-    ax.text(x, y - 0.13, told, ha="center", va="center", fontsize=8.5)
+    ax.text(x, y - 0.13, told, fontsize=8.5, **middle)
 
 
 def draw_arrow(ax, above: str, below: str) -> None:
-    (x0, y0, w0), (x1, y1, w1) = PLACES[above], PLACES[below]
-    near = 0.4 * w0
-    start = min(max(x1, x0 - near), x0 + near)
-    end = min(max(x0, x1 - 0.35 * w1), x1 + 0.35 * w1)
+    (x0, y0, _), (x1, y1, _) = PLACES[above], PLACES[below]
+    start, end = LANES.get((above, below), (max(x0, x1), max(x0, x1)))
     arrow = FancyArrowPatch(
         (start, y0 - HEIGHT / 2 - 0.03),
         (end, y1 + HEIGHT / 2 + 0.04),

@@ -6,12 +6,15 @@ import os
 import sys
 from pathlib import Path
 
+from sphinx.errors import ExtensionError
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks train no faster on more
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import architecture_picture  # noqa: E402
 import front_page  # noqa: E402
+import links  # noqa: E402
 import quoted  # noqa: E402
 
 import skae  # noqa: E402
@@ -59,13 +62,18 @@ html_theme_options = {
     "footer_end": ["theme-version"],
     "show_toc_level": 2,
 }
-html_sidebars = {
-    "index": [],
-    "install": [],
-    "recipes": [],
-    "how_it_works": [],
-    "changelog": [],
-}
+WITHOUT_SECTIONS = (  # pages with nothing to show in a column on the left
+    "architecture",
+    "benchmarks",
+    "changelog",
+    "coming_from",
+    "contributing",
+    "how_it_works",
+    "index",
+    "install",
+    "recipes",
+)
+html_sidebars = {page: [] for page in WITHOUT_SECTIONS}
 
 PARTS = ("first", "tables", "looking", "models")
 sphinx_gallery_conf = {
@@ -102,6 +110,15 @@ def write_parts(app):
         part.write(HERE / "_generated")
 
 
+def check_links(app, exception):
+    """Refuse a site with links that lead nowhere."""
+    if exception is None and app.builder.name == "html":
+        broken = links.broken(Path(app.outdir))
+        if broken:
+            raise ExtensionError("links lead nowhere:\n" + "\n".join(broken))
+
+
 def setup(app):
     app.connect("autodoc-skip-member", skip_inherited)
     app.connect("builder-inited", write_parts)
+    app.connect("build-finished", check_links)

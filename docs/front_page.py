@@ -13,21 +13,40 @@ from skae import VAETransformer
 
 COLUMNS = ["species", "island", "bill_length_mm", "body_mass_g", "sex"]
 TITLES = ["species", "island", "bill (mm)", "mass (g)", "sex"]
-ROWS = [0, 20, 160, 200, 280, 320]
+FORMATS = {"bill_length_mm": "{:.1f}", "body_mass_g": "{:.0f}"}
+N_ROWS = 7
 
 
-def as_html(table: pd.DataFrame, holes: pd.DataFrame) -> str:
+def texts(table: pd.DataFrame) -> pd.DataFrame:
+    """Write cells as text; missing ones are empty."""
+
+    def written(column: pd.Series) -> pd.Series:
+        form = FORMATS.get(column.name, "{}").format
+        return column.map(form, na_action="ignore").fillna("").map(escape)
+
+    return table[COLUMNS].apply(written)
+
+
+def cell(text: str, truth: str, *, was_hole: bool) -> str:
+    """Write a cell of the table, with what was there where that is another."""
+    if not was_hole:
+        return f"<td>{text}</td>"
+    differs = text not in ("", truth)
+    aside = f' <span class="was">({truth})</span>' if differs else ""
+    return f'<td class="hole">{text}{aside}</td>'
+
+
+def as_html(shown: pd.DataFrame, truth: pd.DataFrame, holes: pd.DataFrame) -> str:
     """Write a table, the cells that were holes marked."""
     head = "".join(f"<th>{escape(title)}</th>" for title in TITLES)
-    body = ""
-    for row in table.index:
-        cells = ""
-        for column in COLUMNS:
-            value, hole = table.loc[row, column], holes.loc[row, column]
-            text = "" if pd.isna(value) else escape(f"{value}")
-            text = text.removesuffix(".0") if column == "body_mass_g" else text
-            cells += f'<td class="hole">{text}</td>' if hole else f"<td>{text}</td>"
-        body += f"<tr>{cells}</tr>"
+    rows = (
+        "".join(
+            cell(shown.loc[row, c], truth.loc[row, c], was_hole=holes.loc[row, c])
+            for c in COLUMNS
+        )
+        for row in shown.index
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
     return (
         f'<table class="table skae-table"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
@@ -40,8 +59,10 @@ def write(folder: Path) -> None:
     hidden = np.random.default_rng(4).random(birds.shape) < 0.2
     holed = birds.mask(hidden)
     filled = VAETransformer(n_components=2, random_state=0).fit(holed).impute(holed)
-    holes = holed.loc[ROWS].isna()
+    holes = holed[COLUMNS].isna()
+    with_holes = holes.index[holes.sum(axis=1).between(1, 2)]
+    rows = with_holes[:: len(with_holes) // N_ROWS][:N_ROWS]
     folder.mkdir(exist_ok=True)
-    for name, table in {"holes": holed, "filled": filled, "truth": birds}.items():
-        text = as_html(table.loc[ROWS], holes)
+    for name, table in {"holes": holed, "filled": filled}.items():
+        text = as_html(texts(table.loc[rows]), texts(birds), holes)
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
