@@ -165,7 +165,7 @@ class AutoencoderTransformer(BaseAutoencoder):
     ----------
     n_components_ : int
         Width of the code.
-    explained_variance_ratio_ : ndarray of shape (n_components_,)
+    explained_variance_ratio_ : ndarray of shape (n_components,)
         Share of the table's variance that each component of the code carries, in
         descending order: how far the reconstruction moves when that component is set to
         its mean, as shares of the variance that the whole reconstruction explains. At
@@ -176,9 +176,9 @@ class AutoencoderTransformer(BaseAutoencoder):
         Epoch of the weights that were kept; 0 where that is the start.
     best_loss_, start_loss_ : float
         Validation loss of the weights that were kept, and of the first start.
-    loss_curve_ : ndarray of shape (n_iter_,)
+    loss_curve_ : ndarray of shape (n_iter,)
         Mean training loss of each epoch.
-    validation_curve_ : ndarray of shape (n_iter_,)
+    validation_curve_ : ndarray of shape (n_iter,)
         Validation loss of the averaged weights, measured every 50 steps or more and
         repeated in the epochs between.
     module_ : torch.nn.Module
@@ -187,7 +187,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         Where the fitted network is: the CPU if the device of the fit is missing.
     n_features_in_ : int
         Number of columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features_in,)
         Names of the columns, where `X` had names that are all strings.
 
     See Also

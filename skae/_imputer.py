@@ -43,7 +43,7 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         As fitted. Its `impute` draws tables for multiple imputation (`n_draws`).
     n_features_in_ : int
         Number of columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features_in,)
         Names of the columns, where `X` had names that are all strings.
 
     See Also

@@ -6,12 +6,16 @@ import inspect
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from numpydoc.validate import validate
 
 import skae
 
 README = Path(__file__).parents[1] / "README.md"
+BUILT = {"_build", "_generated", "gallery"}  # not of the repository
+SITE = README.parent / "docs"
 # An extended summary, a "See Also" and examples are asked of classes, not of methods;
 # RT02: what a method returns has a name, as in scikit-learn.
 ASKED_OF_CLASSES = {"ES01", "SA01", "EX01", "RT02"}
@@ -56,9 +60,41 @@ def test_every_parameter_is_documented_with_its_default(name):
         assert line, parameter.name
 
 
-def test_the_code_of_the_readme_runs():
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
-    assert blocks
-    namespace = {}
-    for block in blocks:
-        exec(block, namespace)  # noqa: S102
+def blocks_of(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+
+
+def pages():
+    return [
+        page
+        for page in sorted(SITE.rglob("*.md"))
+        if not BUILT & set(page.parts) and blocks_of(page)
+    ]
+
+
+def test_the_pages_of_the_site_are_found():
+    """Without the sources that the build writes, and with the whole guide."""
+    names = {page.stem for page in pages()}
+    assert {"start", "width", "levels_and_holes", "deploying", "recipes"} <= names
+
+
+# What skrub and shap import and call themselves is theirs to mend.
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("page", [README, *pages()], ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs(page):
+    if page.stem == "recipes":
+        pytest.importorskip("skrub")
+        pytest.importorskip("shap")
+    namespace, state = {"__name__": "__main__"}, np.random.get_state()  # noqa: NPY002
+    try:
+        for block in blocks_of(page):
+            exec(block, namespace)  # noqa: S102
+    finally:
+        plt.close("all")
+        if page.stem == "recipes":  # shap seeds the global generator
+            np.random.set_state(state)  # noqa: NPY002
+
+
+def test_every_public_name_is_in_the_reference():
+    listed = re.findall(r"^   (\w+)$", (SITE / "api.rst").read_text(), re.M)
+    assert sorted(listed) == sorted(skae.__all__)
