@@ -161,12 +161,10 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         --------
         >>> import numpy as np
         >>> from skae import AutoencoderTransformer
+        >>> days = [np.random.default_rng(day).normal(size=(50, 3)) for day in range(3)]
         >>> model = AutoencoderTransformer(n_components=1, random_state=0)
-        >>> for day in range(3):
-        ...     rng = np.random.default_rng(day)
-        ...     chunk = rng.normal(size=(50, 1)) @ [[1.0, 2.0, -1.0]]
-        ...     model = model.partial_fit(chunk)
-        >>> model.transform(chunk).shape
+        >>> for chunk in days: _ = model.partial_fit(chunk)
+        >>> model.transform(days[0]).shape
         (50, 1)
         """
         with all_or_nothing(self), Progress(self, X, y, sample_weight) as progress:

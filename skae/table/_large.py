@@ -60,15 +60,11 @@ class LargeTable:
     --------
     >>> import numpy as np
     >>> from skae import AutoencoderTransformer, LargeTable
-    >>> def chunks():
-    ...     for day in range(7):
-    ...         rng = np.random.default_rng(day)
-    ...         yield rng.normal(size=(500, 1)) @ [[1.0, 2.0, -1.0]]
-    >>> table = LargeTable(chunks)
+    >>> days = [np.random.default_rng(day).normal(size=(500, 3)) for day in range(7)]
+    >>> table = LargeTable(lambda: iter(days))
     >>> model = AutoencoderTransformer(1, max_iter=0).fit(table)
-    >>> codes = [model.transform(chunk) for chunk in table.chunks()]
-    >>> len(codes), codes[0].shape
-    (7, (500, 1))
+    >>> model.transform(table).shape
+    (3500, 1)
     """
 
     def __init__(
@@ -112,6 +108,11 @@ class LargeTable:
     def shuffled(self, generator: np.random.Generator) -> Iterator[Any]:
         """Iterate over the chunks in random order, as far as the source allows it.
 
+        Parameters
+        ----------
+        generator : numpy.random.Generator
+            That draws the order.
+
         Yields
         ------
         chunk : array or dataframe of shape (n_chunk_rows, n_features)
@@ -126,7 +127,18 @@ class LargeTable:
                 yield chunk
 
     def n_kept(self, n_features: int) -> int:
-        """Return how many rows are kept of a table of so many columns."""
+        """Return how many rows are kept of a table of so many columns.
+
+        Parameters
+        ----------
+        n_features : int
+            Number of columns.
+
+        Returns
+        -------
+        n_rows : int
+            At most so many.
+        """
         return min(self.n_rows or KEPT_ROWS, n_kept(n_features))
 
     @property
@@ -228,10 +240,11 @@ class LargeTable:
         >>> from skae import AutoencoderTransformer, LargeTable
         >>> X = np.random.default_rng(0).normal(size=(500, 4))
         >>> model = AutoencoderTransformer(2, max_iter=0).fit(X)
-        >>> with TemporaryDirectory() as folder:
-        ...     codes = LargeTable(X).apply(model.transform, Path(folder) / "codes")
-        ...     codes.n_total
+        >>> folder = TemporaryDirectory()
+        >>> path = Path(folder.name) / "codes.parquet"
+        >>> LargeTable(X).apply(model.transform, path).n_total
         500
+        >>> folder.cleanup()
         """
         from pyarrow import parquet
 
