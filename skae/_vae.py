@@ -25,8 +25,8 @@ from .network._layers import ModuleFactory
 from .network._likelihoods import LIKELIHOODS
 from .network._objectives import EvidenceBound
 from .training._folds import Split
-from .training._loop import FEWEST_EPOCHS, Pace
-from .training._rows import Rows
+from .training._loop import Pace
+from .training._rows import FEWEST_EPOCHS, Rows
 
 ALIVE_NATS = 0.1  # that a component tells in the linear model, to be missed if it dies
 ACTIVE_NATS = 0.01  # KL below which a component tells nothing of a row

@@ -23,7 +23,6 @@ from ._weights import Weights
 
 ROWS_PER_JUDGE = 4  # rows trained on per row judged: judging stays below a tenth
 RESTARTS = 5
-FEWEST_EPOCHS = 5
 MOST_EPOCHS = 50  # up to which a budget that is too small for a long table grows
 STILL_FALLING = 0.02  # share of the gain since the start, made since halfway
 COUNTS = (  # of a run, and numbers that it compares with
@@ -192,7 +191,7 @@ class Training:
         self.batch_size = _resolve(settings.batch_size, pace.batch_rows)
         n_batches = math.ceil(len(rows) / self.batch_size)
         steps_per_epoch = 1 if settings.solver == "lbfgs" else n_batches
-        enough = max(FEWEST_EPOCHS, math.ceil(pace.n_steps / steps_per_epoch))
+        enough = max(rows.fewest_epochs, math.ceil(pace.n_steps / steps_per_epoch))
         enough += objective.warm_up_epochs
         patient = math.ceil(pace.patience_steps / steps_per_epoch)
         self.cycle = Cycle(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 EVALUATION_ROWS = 4096
+FEWEST_EPOCHS = 5  # that make a fit, however many steps there are in one
+FEWEST_OF_A_STREAM = 2  # each of which reads a whole table
 
 
 # A tensor, or several with a row each: what they mean is the objective's.
@@ -32,6 +34,8 @@ class Rows:
     member : Tensor of int of shape (n_table_rows,) or None
         Which of these networks judges a row.
     """
+
+    fewest_epochs: ClassVar[int] = FEWEST_EPOCHS
 
     cells: Cells
     index: Tensor
@@ -111,6 +115,8 @@ class StreamedRows(Rows):
     n_rows : int
         That come in an epoch.
     """
+
+    fewest_epochs: ClassVar[int] = FEWEST_OF_A_STREAM
 
     more: Callable[[int], Iterator[Cells]]
     n_rows: int
