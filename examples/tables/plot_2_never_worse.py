@@ -3,7 +3,7 @@ Never worse than PCA
 ====================
 
 An autoencoder as textbooks write it has to learn what PCA knows at once, and on small
-tables it often does not get there. One that starts at PCA, and prefers its start until
+tables it may not get there. One that starts at PCA, and prefers its start until
 held-out rows prove a gain, is not below it. With ``legibility=0`` nothing is asked of
 the code but to hold as much as it can, for compression.
 """
