@@ -4,8 +4,8 @@ Drawing digits
 
 A variational autoencoder is a density, and one can draw from it. The table has 64
 columns of pixels and one that says which digit it is; drawn rows come with both, and
-``given`` asks for one digit. A code of 64 pixels holds nearly all that a mixture of
-Gaussians could add, so that ``density="networks"`` saves the time of fitting one.
+``given`` asks for one digit. ``density="networks"`` draws from the networks alone, and
+saves the time of fitting mixtures to 64 columns.
 """
 
 # %%

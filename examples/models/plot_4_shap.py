@@ -20,7 +20,7 @@ wines = load_wine(as_frame=True).data.rename(
     columns={"od280/od315_of_diluted_wines": "od280/od315"}
 )
 vae = VAETransformer(n_components=4, random_state=0).fit(wines)
-odd = wines.loc[[90]].assign(hue=0.2)  # a wine that was blue
+odd = wines.loc[[90]].assign(hue=0.2)  # less than any wine has
 
 
 def score(rows):
@@ -33,7 +33,7 @@ def score(rows):
 background = shap.sample(wines.to_numpy(), 10, random_state=0)
 explainer = shap.PermutationExplainer(score, background, seed=0)
 (explained,) = explainer(odd.to_numpy(), max_evals=27, silent=True)
-values = explained.values  # noqa: PD011, no table
+values = explained.values
 cells = vae.score_cells(odd).iloc[0]
 
 order = np.argsort(values)[::-1]

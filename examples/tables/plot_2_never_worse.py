@@ -3,13 +3,15 @@ Never worse than PCA
 ====================
 
 An autoencoder as textbooks write it has to learn what PCA knows at once, and on small
-tables it often does not get there. One that starts at PCA, and prefers its start until
+tables it may not get there. One that starts at PCA, and prefers its start until
 held-out rows prove a gain, is not below it. With ``legibility=0`` nothing is asked of
 the code but to hold as much as it can, for compression.
 """
 
 # %%
 # Tables that come with scikit-learn, half of the rows for training, three components.
+# The textbook network is trained for 100 epochs on all of these rows. It may well be
+# ahead; what it lacks is the floor.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import (
@@ -32,7 +34,11 @@ tables = {
 }
 models = {
     "PCA": {"max_iter": 0},
-    "textbook network": {"linear_path": False, "validation_fraction": None},
+    "textbook network": {
+        "linear_path": False,
+        "validation_fraction": None,
+        "max_iter": 100,
+    },
     "AutoencoderTransformer": {},
     "the same, legibility=0": {"legibility": 0.0},
 }
