@@ -72,8 +72,8 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         X : array-like, dataframe or LargeTable of shape (n_samples, n_features)
             The table: numbers, and in dataframes of any library that narwhals knows
             (pandas, polars, pyarrow) columns of levels too. NaN, None and NA are
-            missing cells. A `pathlib.Path` of Parquet, an array or dataframe of Dask,
-            and a long `numpy.memmap` are read as a `LargeTable`.
+            missing cells. A path of Parquet, an array or dataframe of Dask, and a
+            sparse matrix or `numpy.memmap` of many rows are read as a `LargeTable`.
         y : object, default=None
             Ignored; here for the scikit-learn API.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -117,6 +117,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
             self._fit(reading, seeds, device, progress, run)
         return self
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from a chunk of a table, beside those that came before.
 
@@ -168,7 +169,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         (50, 1)
         """
         with all_or_nothing(self), Progress(self, X, y, sample_weight) as progress:
-            self._validate_params()
+            self._validate_params()  # which the context leaves out once it is fitted
             if current_run().group is not ALONE:
                 raise RuntimeError(
                     "got partial_fit inside data_parallel, but expected fit: processes "

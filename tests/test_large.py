@@ -126,7 +126,7 @@ def test_what_is_large_is_told_from_what_is_not(tmp_path, monkeypatch):
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     assert as_large(mapped) is None
     assert as_large(np.zeros((20, 3))) is None
-    assert as_large(str(tmp_path)) is None
+    assert as_large(str(tmp_path)).source == str(tmp_path)
     monkeypatch.setattr(_large, "KEPT_ROWS", 10)
     assert as_large(mapped).source is mapped
     assert as_large(tmp_path).source == tmp_path
@@ -135,8 +135,11 @@ def test_what_is_large_is_told_from_what_is_not(tmp_path, monkeypatch):
 
 
 def test_wrong_parameters_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="n_rows=1, but expected at least 2"):
-        LargeTable(np.zeros((3, 2)), n_rows=1)
+    for wrong in (1, "all", 2.5):
+        with pytest.raises(ValueError, match="but expected an integer of at least 2"):
+            LargeTable(np.zeros((3, 2)), n_rows=wrong)
+    with pytest.raises(ValueError, match="got source=5, but expected a path"):
+        LargeTable(5)
     with pytest.raises(ValueError, match="there is nothing there"):
         LargeTable(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="without rows"):

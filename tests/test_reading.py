@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import skops.io
 from pyarrow import parquet
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
@@ -242,13 +243,21 @@ def test_a_first_chunk_of_one_row_is_refused():
         AutoencoderTransformer(2).partial_fit([[1.0, 2.0]])
 
 
-def test_a_stream_goes_on_after_it_was_stored():
-    X = curved(400)
-    model = AutoencoderTransformer(2, random_state=0, max_iter=2).partial_fit(X[:200])
-    stored = pickle.loads(pickle.dumps(model))  # noqa: S301
+@pytest.mark.parametrize("by", ["pickle", "skops"])
+def test_a_stream_goes_on_after_it_was_stored(by):
+    table = with_levels(400)
+    model = AutoencoderTransformer(2, random_state=0, max_iter=2)
+    model.partial_fit(table[:200])
+    if by == "pickle":
+        stored = pickle.loads(pickle.dumps(model))  # noqa: S301
+    else:
+        data = skops.io.dumps(model)
+        names = skops.io.get_untrusted_types(data=data)
+        assert all(name.startswith("skae.") for name in names)
+        stored = skops.io.loads(data, trusted=names)
     for one in (model, stored):
-        one.partial_fit(X[200:])
-    np.testing.assert_array_equal(model.transform(X), stored.transform(X))
+        one.partial_fit(table[200:])
+    np.testing.assert_array_equal(model.transform(table), stored.transform(table))
 
 
 @BOTH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -76,12 +77,19 @@ class LargeTable:
         columns: list[str] | None = None,
     ) -> None:
         for name, value in {"n_rows": n_rows, "chunk_rows": chunk_rows}.items():
-            if value is not None and value < 2:
-                raise ValueError(f"got {name}={value!r}, but expected at least 2.")
+            if value is not None and not (isinstance(value, Integral) and value > 1):
+                raise ValueError(
+                    f"got {name}={value!r}, but expected an integer of at least 2."
+                )
         self.source = source
         self.n_rows = n_rows
         self.chunk_rows = chunk_rows
         self.columns = columns
+        if not (self._is_path or callable(source) or hasattr(source, "shape")):
+            raise ValueError(
+                f"got source={source!r}, but expected a path of Parquet, an array or "
+                "sparse matrix, a Dask collection, or a callable that returns chunks."
+            )
         if self._is_path and not Path(source).exists():
             raise ValueError(
                 f"got source={str(source)!r}, but expected a Parquet file or a folder "
@@ -278,7 +286,7 @@ def as_large(X: Any) -> LargeTable | None:
     """
     if isinstance(X, LargeTable):
         return X
-    if isinstance(X, PathLike) or is_collection(X):
+    if isinstance(X, str | PathLike) or is_collection(X):
         return LargeTable(X)
     is_apart = sparse.issparse(X) or isinstance(X, np.memmap)
     if is_apart and X.ndim == 2 and X.shape[0] > n_kept(X.shape[1]):
