@@ -31,6 +31,7 @@ from pyarrow import parquet
 from skae import AutoencoderTransformer, LargeTable
 
 FILE_ROWS, GROUP_ROWS = 1_000_000, 131_072
+KEPT_ROWS = 1_000_000
 
 
 def rows(n_rows: int, n_columns: int, seed: int) -> pd.DataFrame:
@@ -145,7 +146,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             write(Path(folder), n_rows, arguments.columns)
             found[n_rows] = apart("--measure", folder)
-            beside = str(min(n_rows, 200_000))
+            beside = str(min(n_rows, KEPT_ROWS))
             at_once = apart("--measure", folder, "--in-memory", beside)
             found[n_rows] |= {f"{k}, at once": v for k, v in at_once.items()}
     for name in next(iter(found.values())):

@@ -16,7 +16,8 @@ from ._containers import as_frame, is_collection
 
 CHUNK_ROWS = 65_536
 CHUNK_BYTES = 64_000_000  # of a chunk's cells, as doubles
-KEPT_ROWS = 200_000
+MOST_ROWS = 1_000_000  # that networks learn from, where they do not see them all
+KEPT_ROWS = 200_000  # of chunks that come but once, and of rows that judge
 KEPT_BYTES = 200_000_000  # of the rows kept, as doubles
 
 
@@ -25,8 +26,8 @@ class LargeTable:
 
     `fit` takes one wherever it takes a table, and reads it in two passes: the first
     learns scales, levels and ranges and keeps some rows, the second computes principal
-    components, both exactly. The networks then learn from the rows kept: a small
-    network has learned what it can long before it has seen 200,000 rows. With
+    components, both exactly. The networks then learn from the rows kept, a million at
+    most: a small network has learned nearly all it can long before. With
     ``n_rows=None`` it sees every row, in shuffled order.
 
     Parameters
@@ -36,7 +37,7 @@ class LargeTable:
         that can be cut out by a slice, such as a `numpy.memmap`, a SciPy sparse matrix
         or array, an array or dataframe of Dask, or a callable that returns an iterator
         over chunks of rows, the same ones each time.
-    n_rows : int or None, default=200_000
+    n_rows : int or None, default=1_000_000
         Rows to learn the networks from, drawn at random; fewer where they have so many
         columns that they would take more than 200 MB. None is every row, which takes
         a pass over the table for each epoch.
@@ -72,7 +73,7 @@ class LargeTable:
         self,
         source: Any,
         *,
-        n_rows: int | None = KEPT_ROWS,
+        n_rows: int | None = MOST_ROWS,
         chunk_rows: int = CHUNK_ROWS,
         columns: list[str] | None = None,
     ) -> None:
@@ -147,7 +148,8 @@ class LargeTable:
         n_rows : int
             At most so many.
         """
-        return min(self.n_rows or KEPT_ROWS, n_kept(n_features))
+        wanted = self.n_rows if self.n_rows and not self.is_sparse else KEPT_ROWS
+        return min(wanted, _room(n_features))
 
     @property
     def is_seen_whole(self) -> bool:
@@ -274,8 +276,12 @@ class LargeTable:
 
 
 def n_kept(n_features: int) -> int:
-    """Return how many rows of so many columns are kept of a table that has more."""
-    return max(min(KEPT_ROWS, KEPT_BYTES // (8 * max(n_features, 1))), 2)
+    """Return how many rows of so many columns are kept of chunks that come once."""
+    return min(KEPT_ROWS, _room(n_features))
+
+
+def _room(n_features: int) -> int:
+    return max(KEPT_BYTES // (8 * max(n_features, 1)), 2)
 
 
 def as_large(X: Any) -> LargeTable | None:
