@@ -11,6 +11,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from ._array_api import through_numpy
 from ._base import BaseAutoencoder
 from ._descent import SUMMARY_ROWS
 from ._piecewise import piecewise
@@ -335,6 +336,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         check_is_fitted(self)
         return self._of_rows(self._read(X), lambda rows, of: -self._errors(rows, of))
 
+    @through_numpy
     def score(self, X: Any, y: Any = None) -> float:
         """Return the share of the variance that the reconstruction explains (R²).
 

@@ -15,6 +15,7 @@ from sklearn.base import (
 )
 from sklearn.callback import CallbackSupportMixin
 
+from ._array_api import through_numpy
 from ._descent import BRISK, Descent, descend
 from ._fitted import FittedAutoencoder
 from ._passing import passing_attributes
@@ -60,6 +61,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
     best_iter_: int
     start_loss_: float
 
+    @through_numpy
     @_fit_context(prefer_skip_nested_validation=True)
     @shared
     def fit(
@@ -117,6 +119,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
             self._fit(reading, seeds, device, progress, run)
         return self
 
+    @through_numpy
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from a chunk of a table, beside those that came before.

@@ -65,7 +65,7 @@ class FittedAutoencoder(
         return hasattr(self, "_model")
 
     def __getstate__(self) -> dict[str, Any]:
-        return saved(super().__getstate__(), VERSION)
+        return saved(super().__getstate__(), type(self).__name__, VERSION)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(loaded(state, type(self).__name__, VERSION))

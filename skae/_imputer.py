@@ -16,6 +16,7 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
+from ._array_api import through_numpy
 from ._piecewise import piecewise
 from ._vae import VAETransformer
 from .table._containers import in_output
@@ -85,6 +86,7 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.estimator = estimator
         self.random_state = random_state
 
+    @through_numpy
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
         """Learn a table with missing cells.

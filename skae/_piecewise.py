@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import narwhals.stable.v2 as nw
 import numpy as np
 
+from ._array_api import through_numpy
 from ._dask import Question, lazily
 from ._torch import derive_seeds
 from .table._containers import as_frame, is_collection
@@ -34,6 +35,7 @@ def piecewise(*verbs: str) -> Callable[[Class], Class]:
 
 
 def _of_pieces_too(verb: Callable[..., Any]) -> Callable[..., Any]:
+    @through_numpy
     @wraps(verb)
     def answer(self: Any, X: Any, *args: Any, **options: Any) -> Any:
         is_lazy = is_collection(X)

@@ -11,6 +11,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from ._array_api import through_numpy
 from ._base import BaseAutoencoder
 from ._descent import SUMMARY_ROWS
 from ._piecewise import piecewise
@@ -458,9 +459,9 @@ class VAETransformer(BaseAutoencoder):
         moments = self._of_rows(
             self._read(X), lambda rows, of: np.stack(self._model.posterior(of), axis=1)
         )
-        mean, deviation = moments.swapaxes(0, 1)
-        return mean, deviation
+        return moments[:, 0], moments[:, 1]
 
+    @through_numpy
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-likelihood of the rows, in nats.
 

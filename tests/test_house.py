@@ -21,6 +21,7 @@ ROOT = Path(skae.__file__).parent
 WINGS = ("table", "network", "training", "model")
 ABOVE = ("inspection", "export")
 ESTIMATORS = (
+    "skae._array_api",
     "skae._base",
     "skae._dask",
     "skae._fitted",

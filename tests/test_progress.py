@@ -333,6 +333,15 @@ def test_a_bar_is_full_at_the_end_and_not_before(estimator):
     assert callback.told[-1][0] == "teardown"
 
 
+def test_callbacks_are_taken_down_after_a_chunk(estimator):
+    callback = Recorder()
+    names = set(vars(clone(estimator).partial_fit(TABLE)))
+    estimator.set_callbacks(callback).partial_fit(TABLE)
+    assert callback.told[-1][0] == "teardown"
+    assert set(vars(estimator)) - names == {"_skl_callbacks"}
+    assert "_callback_fit_ctx" not in names
+
+
 @pytest.mark.parametrize("options", [{}, OWN, {"solver": "lbfgs"}, {"dropout": 0.2}])
 def test_being_asked_for_the_model_changes_nothing(estimator, options):
     plain = clone(estimator).set_params(**options).fit(TABLE)

@@ -49,6 +49,7 @@ class Survey:
     """
 
     statistics: ColumnStatistics
+    _mass: dict[int, dict[Any, float]]
     _at_fit: tuple[int, ColumnStatistics, dict[int, dict[Any, float]]]
 
     def __init__(self, most_rows: int, seed: int, *, is_sparse: bool = False) -> None:
@@ -58,6 +59,21 @@ class Survey:
         self.n_rows = 0
         self._keys = ROWS_WITHOUT_KEY
         self._weights = ROWS_WITHOUT_KEY
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        if self.n_rows:
+            state["_mass"] = _as_pairs(self._mass)
+        if "_at_fit" in state:
+            state["_at_fit"] = *self._at_fit[:2], _as_pairs(self._at_fit[2])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.n_rows:
+            self._mass = _of_pairs(state["_mass"])
+        if "_at_fit" in state:
+            self._at_fit = *state["_at_fit"][:2], _of_pairs(state["_at_fit"][2])
 
     def updated(
         self, X: Any, frames: TableReader, rows: np.ndarray, weight: np.ndarray | None
@@ -89,7 +105,7 @@ class Survey:
             self._cells: list[list[ColumnSample]] = [[] for _ in range(n_features)]
             self._has_holes = self._has_numbers = np.zeros(n_features, dtype=bool)
             levels = np.flatnonzero(frames.categorical_).tolist()
-            self._mass: dict[int, dict[Any, float]] = {j: {} for j in levels}
+            self._mass = {j: {} for j in levels}
         self._cells = [list(cells) for cells in self._cells]
         self._has_holes = self._has_holes.copy()
         self._has_numbers = self._has_numbers.copy()
@@ -304,6 +320,15 @@ class Survey:
 def judging(rows: np.ndarray) -> np.ndarray:
     """Tell which rows judge: a tenth of the different ones, now and ever after."""
     return hashes(rows) % np.uint64(JUDGING) == 0
+
+
+def _as_pairs(mass: dict[int, dict[Any, float]]) -> list[tuple[int, list[Any]]]:
+    """Return levels and their mass as no keys, of which skops loads False as True."""
+    return [(feature, list(known.items())) for feature, known in mass.items()]
+
+
+def _of_pairs(pairs: list[tuple[int, list[Any]]]) -> dict[int, dict[Any, float]]:
+    return {feature: dict(known) for feature, known in pairs}
 
 
 def _objects(levels: Any) -> np.ndarray:
