@@ -150,5 +150,6 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         inner = get_tags(self._unfitted)
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
         tags.input_tags.categorical = inner.input_tags.categorical
+        tags.input_tags.sparse = inner.input_tags.sparse
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
