@@ -261,9 +261,7 @@ class Fake:
 
 
 def shared(rows, n_ranks):
-    names = rows.__dataclass_fields__
-    parts = {name: getattr(rows, name) for name in names}
-    return [SharedRows(**parts, channel=Fake(k, n_ranks)) for k in range(n_ranks)]
+    return [SharedRows(**vars(rows), channel=Fake(k, n_ranks)) for k in range(n_ranks)]
 
 
 def losses(cells, own=None):

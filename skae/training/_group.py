@@ -206,7 +206,7 @@ class Channel(Solo):
         vector.copy_(self.of_first(vector))
 
     def share(self, rows: Rows) -> Rows:
-        shared = {name: getattr(rows, name) for name in rows.__dataclass_fields__}
+        shared = vars(rows)
         return SharedRows(**shared, channel=self)
 
     def merge(self, loss: Tensor, gradient: Tensor) -> Tensor:
