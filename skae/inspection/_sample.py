@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 N_BINS = 30
 MOST_LEVELS = 6  # of a column in a picture
 MOST_NAMES = 15  # of columns beside the correlations
-LONGEST_TITLE = 19  # characters over a margin
+LONGEST_TITLE = 15  # characters over a margin
 PER_LINE = 4  # margins
 COLOURS = {"real": "C0", "drawn": "C1"}
 
