@@ -179,6 +179,7 @@ class UsualDecoder:
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_a_decoder_that_ends_in_a_sigmoid_means_chances(linear_path):
     options = {"loss": "binary_cross_entropy", "linear_path": linear_path, **QUICK}
+    options["validation_fraction"] = 0.1
     chances, logits = (
         AutoencoderTransformer(
             2, decoder=UsualDecoder(ends), max_iter=200, **options
