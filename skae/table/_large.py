@@ -18,7 +18,8 @@ CHUNK_ROWS = 65_536
 CHUNK_BYTES = 64_000_000  # of a chunk's cells, as doubles
 MOST_ROWS = 1_000_000  # that networks learn from, where they do not see them all
 KEPT_ROWS = 200_000  # of chunks that come but once, and of rows that judge
-KEPT_BYTES = 200_000_000  # of the rows kept, as doubles
+KEPT_BYTES = 100_000_000  # of the rows kept, as doubles: a fit takes ten times that
+FEWEST_KEPT = 1_250  # of wide tables
 
 
 class LargeTable:
@@ -39,7 +40,7 @@ class LargeTable:
         over chunks of rows, the same ones each time.
     n_rows : int or None, default=1_000_000
         Rows to learn the networks from, drawn at random; fewer where they have so many
-        columns that they would take more than 200 MB. None is every row, which takes
+        columns that they would take more than 100 MB. None is every row, which takes
         a pass over the table for each epoch.
     chunk_rows : int, default=65_536
         Rows read at a time; fewer where there are many columns. Chunks of a callable
@@ -281,7 +282,7 @@ def n_kept(n_features: int) -> int:
 
 
 def _room(n_features: int) -> int:
-    return max(KEPT_BYTES // (8 * max(n_features, 1)), 2)
+    return max(KEPT_BYTES // (8 * max(n_features, 1)), FEWEST_KEPT)
 
 
 def as_large(X: Any) -> LargeTable | None:
