@@ -15,7 +15,7 @@ from sklearn.base import (
 )
 from sklearn.callback import CallbackSupportMixin
 
-from ._array_api import through_numpy
+from ._array_api import in_numpy, through_numpy
 from ._descent import BRISK, Descent, descend
 from ._fitted import FittedAutoencoder
 from ._passing import passing_attributes
@@ -297,7 +297,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         curves = [history.loss_curve, history.validation_curve]
         best, start = history.best_epoch, history.start_loss
         if self._continues():
-            earlier = [self.loss_curve_, self.validation_curve_]
+            earlier = [in_numpy(self.loss_curve_), in_numpy(self.validation_curve_)]
             curves = [[*a, *b] for a, b in zip(earlier, curves, strict=True)]
             best = len(self.loss_curve_) + best if best else self.best_iter_
             start = self.start_loss_

@@ -15,6 +15,7 @@ from sklearn.base import (
 from sklearn.utils import Tags, check_array
 from sklearn.utils.validation import check_is_fitted
 
+from ._array_api import arrays_of
 from ._piecewise import piecewise
 from ._schema import Encoded
 from ._state import VERSION, loaded, saved
@@ -65,7 +66,8 @@ class FittedAutoencoder(
         return hasattr(self, "_model")
 
     def __getstate__(self) -> dict[str, Any]:
-        return saved(super().__getstate__(), type(self).__name__, VERSION)
+        state = super().__getstate__() | arrays_of(self)
+        return saved(state, type(self).__name__, VERSION)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(loaded(state, type(self).__name__, VERSION))
@@ -73,6 +75,7 @@ class FittedAutoencoder(
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.array_api_support = True
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
         tags.input_tags.sparse = True

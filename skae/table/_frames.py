@@ -269,7 +269,7 @@ class TableReader:
         return join(columns, frame)
 
     def _fill_array(self, X: Any, matrix: np.ndarray) -> np.ndarray:
-        filled = np.array(as_dense(X))
+        filled = np.asarray(as_dense(X)).copy()
         for feature, values in enumerate(matrix.T):
             holes = pd.isna(filled[:, feature]) & ~np.isnan(values)
             if self.categorical_[feature]:
