@@ -24,6 +24,8 @@ from .training._loop import History, Objective, Pace, Report, Settings, Training
 from .training._rows import Rows, StreamedRows
 
 SUMMARY_ROWS = 5_000  # training rows that a fitted summary is computed from
+FEWEST_SUMMARY_ROWS = 500  # the same of wide tables and codes
+SUMMARY_CELLS = 500_000_000  # decoded once for each component of the code
 LEAST_GAIN = 0.01  # of the start's loss, that tells of a table of few rows
 # A high rate that falls for long needs fewer steps; bounds are noisier and bear less.
 BRISK = Pace(
@@ -172,7 +174,9 @@ def _ended(
 ) -> Descent:
     """Take the weights from where they are; order the components by what they carry."""
     final = crew.final_member()
-    importances, explained = final.carried(*rows.spread(SUMMARY_ROWS))
+    importances, explained = final.carried(
+        *rows.spread(_n_summary_rows(model, encoded))
+    )
     best = model
     if history.best_epoch:
         best = model.learned(final, np.argsort(-importances, kind="stable"))
@@ -180,6 +184,13 @@ def _ended(
     carried = explained * carried / (carried.sum() or 1.0)
     best = best.settled(encoded.spread(SUMMARY_ROWS))
     return Descent(best, history, carried)
+
+
+def _n_summary_rows(model: Model, encoded: Encoded) -> int:
+    """Return how many rows tell what each component carries."""
+    cells_per_row = model.design.n_components * encoded.matrix.shape[1]
+    n_rows = max(SUMMARY_CELLS // cells_per_row, FEWEST_SUMMARY_ROWS)
+    return min(n_rows, SUMMARY_ROWS)
 
 
 def _generator_of_layers(

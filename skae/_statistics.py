@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 CHUNK_ROWS = 8192  # at a time, of what needs more memory than the table itself
+CHUNK_CELLS = 2**16  # at a time, of what needs more memory than the table itself
 FEW_ROWS = 1_500  # up to which rows that judge are missed by the network that is kept
 LEADING_COLUMNS = 8  # at a time, by which rows are sorted until there is no tie
 ONE_SIGMA = 0.8413  # chance that a normal value is below its mean plus one deviation
@@ -90,12 +91,14 @@ def hashes(X: np.ndarray) -> np.ndarray:
     unsigned = np.uint64 if X.itemsize == 8 else np.uint32
     numbers = np.empty(len(X), dtype=np.uint64)
     for rows in _chunks(X):
-        part = np.where(np.isnan(X[rows]), np.nan, X[rows] + 0.0).astype(X.dtype)
-        bits = part.view(unsigned).astype(np.uint64)
+        part = X[rows] + X.dtype.type(0)  # of -0, too
+        part[np.isnan(part)] = np.nan
+        bits = part.view(unsigned).astype(np.uint64, copy=False)
         # The high bits of a product hold more of a number than its low ones.
         bits ^= bits >> np.uint64(32)
-        mixed = bits * factors
-        numbers[rows] = (mixed ^ (mixed >> np.uint64(29))).sum(axis=1, dtype=np.uint64)
+        bits *= factors
+        bits ^= bits >> np.uint64(29)
+        numbers[rows] = bits.sum(axis=1, dtype=np.uint64)
     return numbers
 
 
@@ -107,7 +110,8 @@ def _are_equal(X: np.ndarray, others: np.ndarray) -> bool:
 
 
 def _chunks(X: np.ndarray) -> Iterator[slice]:
-    yield from (slice(i, i + CHUNK_ROWS) for i in range(0, len(X), CHUNK_ROWS))
+    n_rows = max(CHUNK_CELLS // max(X.shape[1], 1), 1)
+    yield from (slice(i, i + n_rows) for i in range(0, len(X), n_rows))
 
 
 def _order_of_rows(X: np.ndarray) -> np.ndarray:
