@@ -22,6 +22,7 @@ def global_states():
 # Where a model of codes is chosen among many mixtures, and held to what it learns.
 OF_ALL_MIXTURES = {
     "test_choice",
+    "test_codes",
     "test_autoencoder",
     "test_vae",
     "test_stored",
