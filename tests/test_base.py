@@ -1725,7 +1725,9 @@ def test_a_row_with_a_hole_scores_the_mean_over_its_completions(of_pairs):
         holed[5], whole[:, 5] = np.nan, grid
         step = np.log(grid[1] - grid[0])
         expected = logsumexp(of_pairs.score_samples(whole)) + step
-        assert of_pairs.score_samples(holed[None])[0] == pytest.approx(expected, abs=0.05)
+        assert of_pairs.score_samples(holed[None])[0] == pytest.approx(
+            expected, abs=0.05
+        )
 
 
 # -------------------------------------------------------------------------- copies
