@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
-from torch.utils._pytree import tree_leaves, tree_map
 
 from skae import _torch
 
@@ -37,6 +36,15 @@ def place(tensor: Tensor) -> torch.device:
     return getattr(tensor.untyped_storage(), "pretended", CPU)
 
 
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield what a call is given or answers, out of its tuples, lists and dicts."""
+    if isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from leaves(part)
+    else:
+        yield value
+
+
 class PretendedGenerator(RealGenerator):
     """A generator of the CPU that says to be elsewhere."""
 
@@ -57,11 +65,11 @@ class Pretending(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in AS_THEY_ARE or "meta" in map(str, kwargs.values()):
-            return func(*args, **kwargs)
         if func == Tensor.device.__get__:
             return place(args[0])
-        given = tree_leaves((args, kwargs))
+        if func in AS_THEY_ARE or str(kwargs.get("device")) == "meta":
+            return func(*args, **kwargs)
+        given = list(leaves((args, kwargs)))
         tensors = [value for value in given if isinstance(value, Tensor)]
         wanted = self._wanted(func, args, kwargs)
         at = wanted or self._common_place(func, tensors)
@@ -72,12 +80,12 @@ class Pretending(TorchFunctionMode):
                 )
         if func in TO_NUMPY and at != CPU:
             raise TypeError(f"can't convert {at} device type tensor to numpy")
-        here = self._on_the_cpu(func, (args, kwargs))
+        here = self._on_the_cpu(func, args, kwargs)
         before = {id(tensor) for tensor in tensors}
         result = func(*here[0], **here[1])
         if wanted is not None and func in MOVES:
             result = result.clone()
-        for tensor in tree_leaves(result):
+        for tensor in leaves(result):
             if isinstance(tensor, Tensor) and id(tensor) not in before:
                 self._put(tensor, at)
         return result
@@ -112,18 +120,15 @@ class Pretending(TorchFunctionMode):
         return away.pop() if away else CPU
 
     @staticmethod
-    def _on_the_cpu(func: Any, arguments: Any) -> Any:
+    def _on_the_cpu(func: Any, args: Any, kwargs: Any) -> Any:
         def moved(value: Any) -> Any:
-            if isinstance(value, torch.device):
-                return CPU
-            if func is Tensor.to and isinstance(value, str):
-                return CPU
-            return value
+            is_name = func is Tensor.to and isinstance(value, str)
+            return CPU if is_name or isinstance(value, torch.device) else value
 
-        args, kwargs = tree_map(moved, arguments)
+        kwargs = {name: moved(value) for name, value in kwargs.items()}
         if kwargs.get("device") is not None:
             kwargs["device"] = CPU
-        return args, kwargs
+        return tuple(map(moved, args)), kwargs
 
     @staticmethod
     def _put(tensor: Tensor, at: torch.device) -> None:

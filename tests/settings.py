@@ -25,66 +25,87 @@ QUICK = {"max_iter": 3, "hidden_layer_sizes": (8, 4)}
 
 DEFAULT = {"max_iter": 10, "hidden_layer_sizes": (128, 64)}
 
+# Each check runs in each setting: a setting has as much as goes together.
 BOTH = {
     "default": DEFAULT,
-    "sgd, no scaling": {
-        "solver": "sgd",
-        "learning_rate": 0.01,
-        "momentum": 0.5,
-        "scaling": None,
-        "n_components": 3,
-    },
     "lbfgs, normal scores": {
         "solver": "lbfgs",
         "l1_penalty": 0.1,
         "scaling": "quantile",
         "n_components": 0.5,
     },
-    "textbook networks, own encoder, all epochs": {
-        "encoder": UsersNetwork(),
-        "linear_path": False,
-        "activation": "relu",
-        "early_stopping": False,
-        "validation_fraction": None,
-    },
-    "mixed widths, min-max scaling": {
-        "hidden_layer_sizes": [7, 3, 5],
-        "activation": "tanh",
-        "dropout": 0.3,
-        "weight_decay": 0.1,
-        "scaling": "minmax",
-        "n_components": "auto",
-    },
-    "affine, small batches": {
-        "hidden_layer_sizes": (),
-        "n_components": 1,
-        "batch_size": 4,
-        "validation_fraction": 0.3,
-    },
-    "own modules, warm start": {
+    "sgd, no scaling, own modules, warm start": {
+        "solver": "sgd",
+        "learning_rate": 0.001,
+        "momentum": 0.5,
+        "scaling": None,
+        "n_components": 3,
         "encoder": UsersNetwork(),
         "decoder": UsersNetwork(),
         "warm_start": True,
     },
 }
+MIXED_WIDTHS = {
+    "hidden_layer_sizes": [7, 3, 5],
+    "activation": "tanh",
+    "dropout": 0.3,
+    "weight_decay": 0.1,
+    "scaling": "minmax",
+    "n_components": "auto",
+}
+AFFINE = {
+    "hidden_layer_sizes": (),
+    "n_components": 1,
+    "batch_size": 4,
+    "validation_fraction": 0.3,
+}
+TEXTBOOK = {
+    "encoder": UsersNetwork(),
+    "linear_path": False,
+    "activation": "relu",
+    "early_stopping": False,
+    "validation_fraction": None,
+}
 
 AUTOENCODER = {
     **BOTH,
-    "absolute error": {"loss": "absolute_error", "sparsity": 0.1, "noise": 0.0},
-    "Huber": {"loss": "huber", "noise": 0.5, "masking": 0.2},
-    "cross-entropy": {"loss": "binary_cross_entropy"},
+    "absolute error, affine, small batches": {
+        "loss": "absolute_error",
+        "sparsity": 0.1,
+        "noise": 0.0,
+        **AFFINE,
+    },
+    "Huber, mixed widths, min-max scaling": {
+        "loss": "huber",
+        "noise": 0.5,
+        "masking": 0.2,
+        **MIXED_WIDTHS,
+    },
+    "cross-entropy, textbook networks, own encoder, all epochs": {
+        "loss": "binary_cross_entropy",
+        **TEXTBOOK,
+    },
 }
 
 VAE = {
     **BOTH,
-    "Laplace, few parts": {
+    "Laplace, few parts, mixed widths, min-max scaling": {
         "likelihood": "laplace",
         "beta": 4.0,
         "kl_warmup": 2,
         "n_prior_components": 3,
+        **MIXED_WIDTHS,
     },
-    "Bernoulli": {"likelihood": "bernoulli", "free_bits": 0.2},
-    "one particle": {"prior": "normal", "n_particles": 1},
+    "Bernoulli, textbook networks, own encoder, all epochs": {
+        "likelihood": "bernoulli",
+        "free_bits": 0.2,
+        **TEXTBOOK,
+    },
+    "one particle, affine, small batches": {
+        "prior": "normal",
+        "n_particles": 1,
+        **AFFINE,
+    },
 }
 
 ESTIMATORS = {

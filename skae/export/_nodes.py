@@ -112,8 +112,11 @@ def _exported(module: nn.Module, examples: dict[str, torch.Tensor], opset: int) 
         program = torch.export.export(
             module.eval(), (), kwargs=examples, dynamic_shapes=shapes
         )
+        plain = _plain_activations()
+        if _uses(program, plain):
+            program = program.run_decompositions(plain)
         written: Any = torch.onnx.export(
-            program.run_decompositions(_plain_activations()),
+            program,
             dynamo=True,
             opset_version=opset,
             verbose=False,
@@ -133,6 +136,15 @@ def _plain_activations() -> dict[Any, Any]:
 
     plain = get_decompositions([aten.elu, aten.softplus])
     return {**plain, aten.leaky_relu.default: leaky_relu}
+
+
+def _uses(program: Any, operators: dict[Any, Any]) -> bool:
+    """Return whether a program calls any of the operators, or the same in place."""
+    sought = {operator.overloadpacket.__name__ for operator in operators}
+    called = {str(node.target) for node in program.graph.nodes}
+    return any(
+        name.split(".")[1].rstrip("_") in sought for name in called if "." in name
+    )
 
 
 def _name_anew(graph: Any) -> None:
