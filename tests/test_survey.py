@@ -1,4 +1,6 @@
 import copy
+import functools
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -13,10 +15,11 @@ from skae.table._frames import TableReader
 from skae.table._survey import Survey, judging
 
 
-def surveyed(chunks, most_rows=1000, weights=None, survey=None):
-    survey = survey or Survey(most_rows, 0)
+def surveyed(chunks, most_rows=1000, weights=None, survey=None, seed=0, frames=None):
+    survey, known = survey or Survey(most_rows, seed), frames
     for i, chunk in enumerate(chunks):
-        frames = TableReader("from_dtype").fit(chunk)
+        frames = copy.copy(known or TableReader("from_dtype").fit(chunk))
+        frames.levels_ = {}
         frames.learn_levels(chunk)
         weight = None if weights is None else weights[i]
         survey = survey.updated(chunk, frames, frames.read(chunk), weight)
@@ -173,3 +176,107 @@ def test_copies_of_a_row_all_judge_or_none_does():
     chosen = judging(rows)
     assert 60 < chosen.sum() < 140
     np.testing.assert_array_equal(judging(rows[::-1]), chosen[::-1])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 60), min_size=1, max_size=5),
+    seeds=st.lists(st.integers(0, 3), min_size=60, max_size=60),
+    library=st.sampled_from(["object", "category", "polars"]),
+)
+def test_surveys_merge_to_the_survey_of_all_chunks(cuts, seeds, library):
+    table = mixed(60, 0, "cab")
+    table["level"] = table["level"].where(np.array(seeds) > 0)
+    table["late"] = np.where(np.arange(60) < 40, None, table["level"])
+    table["late"] = table["late"].astype(object)
+    bounds = sorted({0, 60, *cuts})
+    parts = [table.iloc[a:b] for a, b in itertools.pairwise(bounds)]
+    if library == "category":
+        parts = [part.astype({"level": "category"}) for part in parts]
+    if library == "polars":
+        dtypes = {"level": pl.String, "late": pl.String}
+        parts = [pl.from_pandas(p, schema_overrides=dtypes) for p in parts]
+    frames = TableReader(["level", "late"]).fit(parts[0])
+    whole = surveyed(parts, frames=frames)
+    surveys = [surveyed([part], seed=k, frames=frames) for k, part in enumerate(parts)]
+    assert_same_survey(functools.reduce(Survey.merged, surveys), whole)
+
+
+def assert_same_survey(ours, whole):
+    numbers = ~whole.frames.categorical_
+    for name, value in vars(whole.statistics).items():
+        of_ours = vars(ours.statistics)[name]
+        np.testing.assert_allclose(of_ours[numbers], value[numbers], rtol=1e-12)
+    assert ours.n_rows == whole.n_rows
+    assert ours.has_holes == whole.has_holes
+    for feature, levels in whole.frames.levels_.items():
+        assert ours.frames.levels_[feature].tolist() == levels.tolist()
+        np.testing.assert_array_equal(ours.known[1][feature], whole.known[1][feature])
+    assert ours.frames.template_ == whole.frames.template_
+    rows, expected = (one.rows(one.frames) for one in (ours, whole))
+    np.testing.assert_array_equal(rows, expected)
+    one, other = (s.frames.write(expected) for s in (ours, whole))
+    assert one.equals(other)
+    np.testing.assert_array_equal(
+        ours.newest(ours.frames), expected[-len(ours.newest(ours.frames)) :]
+    )
+
+
+def test_merging_leaves_both_surveys_as_they_were():
+    one, other = surveyed([mixed(20, 0, "ab")]), surveyed([mixed(20, 1, "xa")], seed=1)
+    before = [copy.deepcopy(vars(survey)) for survey in (one, other)]
+    one.merged(other)
+    for state, survey in zip(before, (one, other), strict=True):
+        assert state["_mass"] == survey._mass
+        assert state["_cells"] == survey._cells
+        np.testing.assert_array_equal(state["_rows"], survey._rows)
+        np.testing.assert_array_equal(state["_has_holes"], survey._has_holes)
+
+
+def test_merged_surveys_learn_on_as_the_one_of_all_chunks():
+    parts = [mixed(20, seed, levels) for seed, levels in enumerate(["ab", "xa", "ya"])]
+    two = surveyed(parts[:1]).merged(surveyed(parts[1:2], seed=1))
+    assert_same_survey(surveyed(parts[2:], survey=two), surveyed(parts))
+
+
+@pytest.mark.parametrize("n_first", [3600, 2000, 100])
+def test_thinned_surveys_merge_to_a_sample_of_all_rows(n_first):
+    X = np.arange(4000.0)[:, None]
+    parts = [X[:n_first], X[n_first:]]
+    thin = [surveyed([p], 500, seed=k).thinned(4000) for k, p in enumerate(parts)]
+    assert sum(len(one.rows(one.frames)) for one in thin) <= 501
+    merged = thin[0].merged(thin[1])
+    rows = merged.rows(merged.frames)[:, 0]
+    assert len(rows) == len(np.unique(rows)) == 500
+    assert abs((rows < n_first).sum() - n_first / 8) <= 1
+    assert abs(rows.mean() - 1999.5) < 4 * 1155 * (1 / 500 - 1 / 4000) ** 0.5
+    assert merged.statistics.mean[0] == pytest.approx(1999.5)
+
+
+def test_a_survey_of_few_rows_is_not_thinned():
+    survey = surveyed([np.arange(40.0)[:, None]], 50)
+    assert len(survey.thinned(50).rows(survey.frames)) == 40
+    assert survey.thinned(50).is_whole
+    assert not surveyed([np.arange(40.0)[:, None]], 30).is_whole
+
+
+def test_names_of_rows_are_not_merged_without_end(monkeypatch):
+    monkeypatch.setattr(_survey, "MOST_LEVELS", 5)
+    parts = [
+        pd.DataFrame({"name": [f"row {i}" for i in some], "x": 1.0})
+        for some in (range(3), range(2, 7))
+    ]
+    merged = surveyed(parts[:1]).merged(surveyed(parts[1:], seed=1))
+    assert merged.frames.levels_[0].tolist() == [f"row {i}" for i in range(5)]
+    codes = merged.rows(merged.frames)[:, 0]
+    assert codes.tolist() == [0, 1, 2, 2, 3, 4, -1, -1]
+    assert merged.frames.write(merged.rows(merged.frames)[:6])["name"].tolist() == [
+        "row 0", "row 1", "row 2", "row 2", "row 3", "row 4"
+    ]  # fmt: skip
+
+
+def test_text_in_one_survey_and_numbers_in_the_other_are_refused():
+    numbers = surveyed([pd.DataFrame({"a": [1, 2, 1]}, dtype="category")])
+    words = surveyed([pd.DataFrame({"a": ["1", "2", "1"]}, dtype="category")])
+    with pytest.raises(ValueError, match=r"'a' of text .* expected numbers such as"):
+        numbers.merged(words)

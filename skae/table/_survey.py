@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -106,6 +108,10 @@ class Survey:
             self._has_holes = self._has_numbers = np.zeros(n_features, dtype=bool)
             levels = np.flatnonzero(frames.categorical_).tolist()
             self._mass = {j: {} for j in levels}
+        self._part()
+
+    def _part(self) -> None:
+        """Have nothing that changes in common with what this is a copy of."""
         self._cells = [list(cells) for cells in self._cells]
         self._has_holes = self._has_holes.copy()
         self._has_numbers = self._has_numbers.copy()
@@ -205,6 +211,84 @@ class Survey:
         self._rows, self._keys = self._rows[rows], self._keys[rows]
         self._weights = self._weights[rows]
 
+    # ---------------------------------------------------- of several processes
+
+    def thinned(self, n_total: int) -> Survey:
+        """Return a survey that keeps its share of what is kept of so many rows."""
+        thin = copy(self)
+        if n_total > self.most_rows:
+            thin.most_rows = math.ceil(self.most_rows * self.n_rows / n_total)
+            thin._drop()
+            thin.most_rows = self.most_rows
+        return thin
+
+    def merged(self, other: Survey) -> Survey:
+        """Return a survey of the rows of both, those of the other last.
+
+        Parameters
+        ----------
+        other : Survey
+            Of other rows, by the same columns, with other random keys.
+
+        Raises
+        ------
+        ValueError
+            If a column has text in the one and numbers in the other.
+        """
+        both = copy(self)
+        both._part()
+        rows = both._with_levels(other)
+        both._rows = np.concatenate([self._rows, rows(other._rows)])
+        both._newest = rows(other._newest)
+        both._keys = np.r_[self._keys, other._keys]
+        both._weights = np.r_[self._weights, other._weights]
+        both.statistics = self.statistics.merge(other.statistics)
+        both.n_rows = self.n_rows + other.n_rows
+        both._drop()
+        return both
+
+    def _with_levels(self, other: Survey) -> Callable[[np.ndarray], np.ndarray]:
+        """Learn levels, holes and dtypes; return what recodes the rows of the other."""
+        codes: dict[int, np.ndarray] = {}
+        for feature, cells in enumerate(self._cells):
+            fresh: set[int] = set()
+            if feature in self._mass:
+                fresh, codes[feature] = self._add_levels(feature, other._mass[feature])
+            elif not self._has_numbers[feature]:
+                fresh = {0}
+            hole = not self._has_holes[feature]
+            cells += _chosen(other._cells[feature], fresh, hole=hole)
+        self._has_holes |= other._has_holes
+        self._has_numbers |= other._has_numbers
+
+        def recoded(rows: np.ndarray) -> np.ndarray:
+            rows = rows.copy()
+            for feature, places in codes.items():
+                seen = rows[:, feature] >= 0
+                rows[seen, feature] = places[rows[seen, feature].astype(int)]
+            return rows
+
+        return recoded
+
+    def _add_levels(
+        self, feature: int, others: dict[Any, float]
+    ) -> tuple[set[int], np.ndarray]:
+        """Count levels of another survey; return which are new, and codes of all."""
+        known = self._mass[feature]
+        if known:
+            name = self._frames.columns_[feature]
+            check_levels(_objects(known), _objects(others), name)
+        fresh = set()
+        for place, (level, mass) in enumerate(others.items()):
+            if level not in known and len(known) < MOST_LEVELS:
+                fresh.add(place)
+                known[level] = 0.0
+            if level in known:
+                known[level] += mass
+        code_of = {level: code for code, level in enumerate(known)}
+        codes = [code_of.get(level, -1) for level in others]
+        return fresh, np.array(codes, dtype=float)
+
     # ------------------------------------------------------------ what is known
 
     def of_more(self, n_rows: int, statistics: ColumnStatistics) -> Survey:
@@ -243,7 +327,7 @@ class Survey:
     @property
     def is_whole(self) -> bool:
         """Whether all rows are kept."""
-        return len(self._rows) == self.n_rows
+        return len(self._rows) == self.n_rows <= self.most_rows
 
     @property
     def has_holes(self) -> bool:
@@ -315,6 +399,21 @@ class Survey:
             cells = [cells[place] for place in self._orders[feature]]
             return sample.of_cells(cells + [None] * bool(self._has_holes[feature]))
         return sample.of_cells([None] if self._has_holes[feature] else cells[:1])
+
+
+def _chosen(
+    samples: list[ColumnSample], fresh: set[int], *, hole: bool
+) -> list[ColumnSample]:
+    """Choose cells of a column by their places among the seen, and holes if wanted."""
+    chosen, place = [], 0
+    for sample in samples:
+        cells = []
+        for cell in sample.cells:
+            if hole if cell is None else place in fresh:
+                cells.append(cell)
+            place += cell is not None
+        chosen += [sample.of_cells(cells)] if cells else []
+    return chosen
 
 
 def judging(rows: np.ndarray) -> np.ndarray:
