@@ -113,7 +113,8 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
             seeds = _later(self, drawn)
             with progress.phase("reading"):
                 passed = X, sample_weight, X_val
-                reading = read_table(self, *passed, seeds["split"], progress.tell)
+                told = progress.tell, run.group
+                reading = read_table(self, *passed, seeds["split"], *told)
                 run = run.of(self, reading.encoded, drawn)
             self._survey = None
             self._fit(reading, seeds, device, progress, run)

@@ -125,7 +125,8 @@ def descend(
     rows, judges = split.rows(cells, encoded.weight)
     if stream is not None:
         more = partial(_cells_of_chunks, model, stream)
-        rows = StreamedRows(**vars(rows), more=more, n_rows=stream.n_rows)
+        n_rows, n_own = stream.n_rows, stream.n_own
+        rows = StreamedRows(**vars(rows), more=more, n_rows=n_rows, n_own=n_own)
     crew = Crew.of(model, encoded, fold, seeds["weights"])
     generator = make_generator(seeds["training"], device)
     objective = objective_of(crew.module, rows, generator)

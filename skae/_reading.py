@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,14 @@ from .model._pca import (
 from .table._distinct import distinct_rows, recur
 from .table._frames import TableReader
 from .table._large import LargeTable, as_large, n_kept
+from .table._parts import Part, check_same
 from .table._summaries import ColumnStatistics
 from .table._survey import Survey, judging
 from .table._table import Table
 from .training._folds import MOST_JUDGES
+from .training._group import ALONE, Alone
 
+NAMES = ("n_features_in_", "feature_names_in_")
 Tell = Callable[[str], None]
 
 
@@ -60,11 +64,22 @@ class Reading:
 
 
 def read_table(
-    estimator: Any, X: Any, sample_weight: Any, X_val: Any, seed: int, tell: Tell
+    estimator: Any,
+    X: Any,
+    sample_weight: Any,
+    X_val: Any,
+    seed: int,
+    tell: Tell,
+    group: Alone = ALONE,
 ) -> Reading:
-    """Read rows, and learn the table that they are of unless a fit goes on."""
+    """Read rows, and learn the table that they are of unless a fit goes on.
+
+    The rows are those of all processes of a group, but for a table that is read by
+    chunks and is not sparse: of such each process has its own.
+    """
     if (large := as_large(X)) is not None:
-        return _read_by_chunks(estimator, large, sample_weight, X_val, seed, tell)
+        source = _Source(large, tell, group)
+        return _read_by_chunks(estimator, source, sample_weight, X_val, seed)
     continues = estimator._continues()
     if not continues:
         estimator._table = Table(TableReader(estimator.categorical_features).fit(X))
@@ -121,22 +136,61 @@ def _encoded(
 # ----------------------------------------------------------------- chunk by chunk
 
 
+@dataclass(frozen=True)
+class _Source:
+    """Where chunks come from, who is told of them, and who has others.
+
+    Attributes
+    ----------
+    large : LargeTable
+    tell : callable
+    group : Alone or Group
+        Processes of which each reads its own table, or all the same sparse matrix.
+    """
+
+    large: LargeTable
+    tell: Tell
+    group: Alone
+
+    @property
+    def others(self) -> Alone:
+        """The processes that have other rows."""
+        return ALONE if self.large.is_sparse else self.group
+
+    @property
+    def own(self) -> LargeTable:
+        """The table, or of a sparse one, which all have, this process' share."""
+        if not self.large.is_sparse or self.group is ALONE:
+            return self.large
+        rows = slice(self.group.rank, None, self.group.n_ranks)
+        share = self.large.source.tocsr()[rows]
+        return LargeTable(share, n_rows=None, chunk_rows=self.large.chunk_rows)
+
+    def told(self, done: str) -> Iterator[Any]:
+        """Iterate over chunks, and tell how far that is."""
+        n_rows, total, began = 0, self.large.n_total, time.perf_counter()
+        for chunk in self.large.chunks():
+            yield chunk
+            n_rows += chunk.shape[0]
+            told = f"{done} {n_rows:,} rows"
+            if total:
+                left = (time.perf_counter() - began) * (total / n_rows - 1)
+                told = f"{done} {n_rows:,} of {total:,} rows, {left:.0f} s left"
+            self.tell(told)
+
+
 def _read_by_chunks(
-    estimator: Any,
-    large: LargeTable,
-    sample_weight: Any,
-    X_val: Any,
-    seed: int,
-    tell: Tell,
+    estimator: Any, source: _Source, sample_weight: Any, X_val: Any, seed: int
 ) -> Reading:
     """Learn what all rows say; keep some of them."""
+    large = source.large
     if sample_weight is not None or estimator._continues():
         came = "sample_weight" if sample_weight is not None else "warm_start=True"
         raise ValueError(
             f"got {came} with a table that is read by chunks, but expected neither "
             "weights nor a fit to go on from: use partial_fit, chunk by chunk."
         )
-    survey = _survey(estimator, large, seed, tell)
+    survey, n_own = _survey(estimator, source, seed)
     if survey is None or survey.n_rows < 2:
         raise ValueError(f"got {large!r} of less than 2 rows, but expected more.")
     apart = large.is_seen_whole and not survey.is_whole
@@ -145,22 +199,60 @@ def _read_by_chunks(
         return reading
     stream = None
     if large.is_seen_whole:
-        chunks = partial(_shuffled, estimator, large, X_val is None)
-        stream = Stream(chunks, survey.n_rows)
-    components = _components(estimator, large, survey, tell)
+        stream = _stream(estimator, source, survey.n_rows, n_own, apart=X_val is None)
+    components = _components(estimator, source, survey)
     return replace(reading, principal_components=components, stream=stream)
 
 
-def _survey(estimator: Any, large: LargeTable, seed: int, tell: Tell) -> Survey | None:
-    """Learn of all rows; None where there are none."""
+def _survey(estimator: Any, source: _Source, seed: int) -> tuple[Survey | None, int]:
+    """Learn of all rows, None where there are none, and how many are one's own."""
+    large, group = source.large, source.others
     if large.is_sparse and not np.isnan(large.source.data).any():
-        return _survey_of_sparse(estimator, large, seed)
-    survey = None
-    for chunk in _told(large, tell, "read"):
-        survey = surveyed(estimator, survey, chunk, None, large.n_kept, seed)
+        whole = _survey_of_sparse(estimator, large, seed)
+        return whole, whole.n_rows
+    survey: Survey | None = None
+    seed += group.rank  # other rows have other random keys
+    chunks = source.told("read")
+    first = list(islice(chunks, 1))
+    frames = _agreed(estimator, first, group)
+    for chunk in chain(first, chunks):
+        survey = surveyed(estimator, survey, chunk, None, large.n_kept, seed, frames)
     if survey is not None:
         survey.is_sparse = large.is_sparse
-    return survey
+    n_own = 0 if survey is None else survey.n_rows
+    return _of_all(estimator, survey, group), n_own
+
+
+def _agreed(estimator: Any, first: list[Any], group: Alone) -> TableReader | None:
+    """Return what reads the table of all; the first to have a chunk decides."""
+
+    def say() -> tuple[dict[str, Any] | None, TableReader | None]:
+        if not first:
+            return None, None
+        frames = TableReader(estimator.categorical_features).fit(first[0])
+        return Part.of(first[0]).form, frames
+
+    said = group.gather(say)
+    check_same("X", [form for form, _ in said])
+    return next((frames for _, frames in said if frames is not None), None)
+
+
+def _of_all(estimator: Any, own: Survey | None, group: Alone) -> Survey | None:
+    """Merge the surveys of all processes, each of which gives its share of rows."""
+    n_rows = sum(group.gather(lambda: 0 if own is None else own.n_rows))
+
+    def give() -> tuple[Survey, dict[str, Any]] | None:
+        if own is None:
+            return None
+        return own.thinned(n_rows), {
+            k: v for k, v in vars(estimator).items() if k in NAMES
+        }
+
+    given = [pair for pair in group.gather(give) if pair is not None]
+    if not given:
+        return None
+    vars(estimator).update(given[0][1])
+    return reduce(Survey.merged, [survey for survey, _ in given])
 
 
 def _survey_of_sparse(estimator: Any, large: LargeTable, seed: int) -> Survey:
@@ -223,10 +315,14 @@ def surveyed(
     sample_weight: Any,
     n_kept: Callable[[int], int],
     seed: int,
+    frames: TableReader | None = None,
 ) -> Survey:
-    """Return a survey that knows of a chunk too; the one before stays as it was."""
+    """Return a survey that knows of a chunk too; the one before stays as it was.
+
+    The first chunk decides what reads the table, unless that is known.
+    """
     if survey is None:
-        frames = TableReader(estimator.categorical_features).fit(X)
+        frames = frames or TableReader(estimator.categorical_features).fit(X)
         rows = read_rows(estimator, frames, X, reset=True)
         is_sparse = bool(sparse.issparse(X))
         survey = Survey(n_kept(rows.shape[1]), seed, is_sparse=is_sparse)
@@ -270,21 +366,42 @@ def read_survey(
 
 
 def _components(
-    estimator: Any, large: LargeTable, survey: Survey, tell: Tell
+    estimator: Any, source: _Source, survey: Survey
 ) -> Callable[[int], PrincipalComponents] | None:
     """Compute moments of all rows; None where holes or many columns forbid it."""
     table = estimator._table
+    large = source.large
     if large.is_sparse and (scaled := table.encode_sparse(large.source)):
         return partial(principal_components_of_sparse, *scaled)
     n_columns = sum(table.encoder.widths)
     if survey.has_holes or n_columns > LARGEST_PRODUCTS:
         return None
-    moments: Moments | None = None
-    for chunk in _told(large, tell, "computed moments of"):
-        rows = read_rows(estimator, table.frames, chunk)
-        found = Moments.of(table.encode(rows).matrix)
-        moments = found if moments is None else moments.merge(found)
-    return None if moments is None else moments.principal_components
+
+    def compute() -> Moments | None:
+        chunks = source.told("computed moments of")
+        rows = (read_rows(estimator, table.frames, chunk) for chunk in chunks)
+        found = (Moments.of(table.encode(some).matrix) for some in rows)
+        first = next(found, None)
+        return None if first is None else reduce(Moments.merge, found, first)
+
+    found = [moments for moments in source.others.gather(compute) if moments]
+    return reduce(Moments.merge, found).principal_components
+
+
+def _stream(
+    estimator: Any, source: _Source, n_rows: int, n_own: int, *, apart: bool
+) -> Stream:
+    """Let rows come in each epoch; those that judge not, if they are apart."""
+    own, is_shared = source.large, source.group is not ALONE
+    if estimator.solver != "lbfgs":
+        own = source.own
+    elif is_shared and not own.is_sparse:
+        raise ValueError(
+            "got solver='lbfgs' with n_rows=None in several processes, but expected "
+            "solver='adam', or some rows: a line search needs all rows at hand."
+        )
+    n_own = own.source.shape[0] if own.is_sparse else n_own
+    return Stream(partial(_shuffled, estimator, own, apart), n_rows, n_own)
 
 
 def _shuffled(
@@ -298,16 +415,3 @@ def _shuffled(
             rows = rows[~judging(rows)]
         rows = rows[generator.permutation(len(rows))]
         yield table.encode(rows)
-
-
-def _told(large: LargeTable, tell: Tell, done: str) -> Iterator[Any]:
-    """Iterate over chunks, and tell how far that is."""
-    n_rows, total, began = 0, large.n_total, time.perf_counter()
-    for chunk in large.chunks():
-        yield chunk
-        n_rows += chunk.shape[0]
-        told = f"{done} {n_rows:,} rows"
-        if total:
-            left = (time.perf_counter() - began) * (total / n_rows - 1)
-            told = f"{done} {n_rows:,} of {total:,} rows, {left:.0f} s left"
-        tell(told)

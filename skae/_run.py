@@ -22,7 +22,8 @@ import torch.distributed as dist
 from ._schema import Encoded
 from ._state import VERSION, all_or_nothing
 from ._torch import derive_seeds, resolve_device
-from .table._parts import Part
+from .table._large import LargeTable, as_large
+from .table._parts import Part, check_same
 from .training._checkpoint import Checkpoint, Files
 from .training._group import ALONE, Alone, Group
 
@@ -309,32 +310,57 @@ def _fit_together(
 ) -> None:
     """Fit all rows in every process; what the first one has learned counts."""
     with run.group.together():
-        rows, judges = _gathered(run, estimator, (X, weight), (X_val, None))
+        rows, judges = _gathered(run, estimator, X, weight, X_val)
         fit(estimator, rows.X, sample_weight=rows.weight, X_val=judges.X)
     learned = run.group.first(lambda: pickle.dumps(_learned(estimator)))
     vars(estimator).update(pickle.loads(learned))  # noqa: S301
 
 
-def _gathered(run: Run, estimator: Any, *tables: tuple[Any, Any]) -> list[Part]:
-    """Return the rows of all processes, and those to validate on."""
+def _gathered(
+    run: Run, estimator: Any, X: Any, weight: Any, X_val: Any
+) -> tuple[Part, Part]:
+    """Return the rows of all processes, and those to validate on.
+
+    Where a table is read by chunks each process keeps its own; but what is sparse is
+    told in whole.
+    """
+    large = as_large(X)
+    if large is not None and large.is_sparse:
+        X, large = large.source, None
     parts: list[Part] = []
 
     def say() -> tuple[dict[str, Any], list[int]]:
-        parts.extend(Part.of(*table) for table in tables)
+        own = Part() if large is not None else Part.of(X, weight)
+        parts.extend([own, Part.of(X_val)])
         same = {
             "parameters": _parameters(estimator) | {"max_bytes": run.max_bytes},
-            "X": parts[0].form,
             "X_val": parts[1].form,
+            "X": own.form,
+            "LargeTable": None if large is None else {"n_rows": large.n_rows},
         }
         return same, [part.n_bytes for part in parts]
 
     said = run.group.gather(say)
-    for name in said[0][0]:
-        _check_same(name, [same[name] for same, _ in said])
-    if all(same["X"] is None for same, _ in said):
-        raise ValueError("got no rows in any process, but expected some.")
+    forms = {name: [same[name] for same, _ in said] for name in said[0][0]}
     n_bytes = [sum(sizes) for sizes in zip(*(sizes for _, sizes in said), strict=True)]
-    return [_whole(run, *pair) for pair in zip(parts, n_bytes, strict=True)]
+    sizes = [form["n_rows"] for form in forms["LargeTable"] if form is not None]
+    if sizes:  # forms of chunks are compared where these are read
+        del forms["X"]
+    for name, values in forms.items():
+        check_same(name, values)
+    judges = _whole(run, parts[1], n_bytes[1])
+    if sizes:
+        large = large or _chunk(parts[0].X, sizes[0])
+        return Part(large, weight), judges
+    if all(form is None for form in forms["X"]):
+        raise ValueError("got no rows in any process, but expected some.")
+    return _whole(run, parts[0], n_bytes[0]), judges
+
+
+def _chunk(X: Any, n_rows: int | None) -> LargeTable:
+    """Make a table of a single chunk, or of none."""
+    chunks = [] if X is None else [X]
+    return LargeTable(lambda: iter(chunks), n_rows=n_rows)
 
 
 def _whole(run: Run, part: Part, n_bytes: int) -> Part:
@@ -344,20 +370,6 @@ def _whole(run: Run, part: Part, n_bytes: int) -> Part:
         warnings.warn(THINNED.format(n_bytes, share), UserWarning, stacklevel=7)
     thin = run.group.gather(lambda: pickle.dumps(part.thinned(share, run.group.rank)))
     return Part.joined([pickle.loads(one) for one in thin])  # noqa: S301
-
-
-def _check_same(name: str, values: list[dict[str, Any] | None]) -> None:
-    """Refuse what differs between processes; those without rows say nothing."""
-    said = [(rank, value) for rank, value in enumerate(values) if value is not None]
-    for rank, value in said[1:]:
-        first_rank, first = said[0]
-        for key in first:
-            if value[key] != first[key]:
-                what = key if name == "parameters" else f"{key} of {name}"
-                raise ValueError(
-                    f"got {what} {first[key]!r} in process {first_rank} and "
-                    f"{value[key]!r} in process {rank}, but expected the same in all."
-                )
 
 
 def _parameters(estimator: Any) -> dict[str, str]:

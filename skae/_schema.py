@@ -158,7 +158,11 @@ class Stream:
     chunks : callable
         Returns an iterator over encoded rows, shuffled by a generator.
     n_rows : int
+        Of all processes.
+    n_own : int
+        Of them, in this one.
     """
 
     chunks: Callable[[np.random.Generator], Iterator[Encoded]]
     n_rows: int
+    n_own: int

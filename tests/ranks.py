@@ -17,11 +17,13 @@ import pandas as pd
 import polars as pl
 import torch
 import torch.distributed as dist
+from scipy import sparse
 from sklearn.base import clone
 from torch import nn
 
 import skae
-from skae import AutoencoderTransformer, VAETransformer
+from skae import AutoencoderTransformer, LargeTable, VAETransformer
+from skae.table import _large
 
 N_ROWS, SMALL = 1700, {"hidden_layer_sizes": (16, 8), "random_state": 0}
 SHORT = {**SMALL, "max_iter": 3, "device": "cpu"}
@@ -52,8 +54,23 @@ def pets(n_rows=N_ROWS):
 
 def cut(X, share=0.9):
     """Cut a table into what the first and the second process have."""
-    n_first = round(share * len(X))
+    n_first = round(share * X.shape[0])
     return X[:n_first], X[n_first:]
+
+
+class Part(LargeTable):
+    """A table that is read by chunks, of which few rows are kept."""
+
+    def n_kept(self, n_features):
+        return min(self.n_rows or 300, 300)
+
+
+def by_chunks(X, n_rows, n_chunk_rows=70):
+    """Make a table of chunks of arrays or frames, in the class that keeps few."""
+    if X is None:
+        return None
+    starts = range(0, len(X), n_chunk_rows)
+    return Part(lambda: (X[i : i + n_chunk_rows] for i in starts), n_rows=n_rows)
 
 
 class OnEpochs:
@@ -160,6 +177,42 @@ FITS = {
 }
 
 
+LONG = {"hidden_layer_sizes": (16, 8), "random_state": 0, "device": "cpu"}
+# Estimator, whole table, rows of both processes, how many of them networks see.
+LARGE = {
+    "all kept": (AutoencoderTransformer(2, **SHORT), lambda: numbers(250), cut, 300),
+    "a sample": (AutoencoderTransformer(2, **LONG, max_iter=20), numbers, cut, 300),
+    "streamed": (AutoencoderTransformer(2, **LONG, max_iter=8), numbers, cut, None),
+    "streamed by one": (
+        AutoencoderTransformer(2, **LONG, max_iter=8),
+        numbers,
+        lambda X: (None, X),
+        None,
+    ),
+    "streamed, variational, holes": (
+        VAETransformer(2, **SHORT, density="networks"),
+        holes,
+        lambda X: cut(X, 0.3),
+        None,
+    ),
+    "pets": (AutoencoderTransformer(2, **SHORT), pets, cut, 200),
+    "pets of one": (
+        AutoencoderTransformer(2, **SHORT),
+        pets,
+        lambda X: (None, X),
+        200,
+    ),
+}
+
+
+def words(n_rows=800, n_columns=20):
+    """A sparse matrix of few topics."""
+    rng = np.random.default_rng(5)
+    topics = rng.random((3, n_columns)) < 0.3
+    rates = topics[rng.integers(0, 3, n_rows)] * 0.8
+    return sparse.csr_array(rng.poisson(rates).astype(float))
+
+
 def weights(X):
     return np.random.default_rng(3).uniform(0.5, 2, size=len(X))
 
@@ -204,6 +257,71 @@ def spread(rank):
     return found
 
 
+def large(rank):
+    """Fits of tables that each process reads by chunks."""
+    found = {}
+    for name, (model, make, parts, n_rows) in LARGE.items():
+        X = make()
+        ended = together(model, by_chunks(parts(X)[rank], n_rows))
+        if "model" in ended:
+            found[name] = answers(ended["model"], X[:50]) | stated(ended["model"], X)
+        else:
+            found[name] = ended
+    usual, _large.KEPT_ROWS = _large.KEPT_ROWS, 300
+    X, model = words(), AutoencoderTransformer(2, **LONG, max_iter=8)
+    for name, wrap in {"sparse": lambda X: X, "LargeTable of it": LargeTable}.items():
+        part = wrap(cut(X)[rank])
+        ended = together(model, part)
+        if "model" in ended:
+            dense = X.toarray()
+            ended = answers(ended["model"], dense) | stated(ended["model"], dense)
+        found[name] = ended
+    _large.KEPT_ROWS = usual
+    return found | wrong_parts(rank)
+
+
+def stated(model, X):
+    """What a fit has learned of all rows, and how good it is."""
+    frames, scaler = model._table.frames, model._table.encoder.scaler_
+    return {
+        "score": model.score(X),
+        "scaler": {k: v for k, v in vars(scaler).items() if isinstance(v, np.ndarray)},
+        "levels": {k: list(v) for k, v in frames.levels_.items()},
+        "names": (model.n_features_in_, list(model.get_feature_names_out())),
+        "dtypes": [sample.dtype for sample in frames.template_],
+    }
+
+
+def wrong_parts(rank):
+    """Tables by chunks that do not go together."""
+    X, frame, model = numbers(), pets(), AutoencoderTransformer(2, **SHORT)
+    infinite = X.copy()
+    infinite[-1, 0] = np.inf
+    other = frame.rename(columns={"x": "y"}) if rank else frame
+    text = frame.assign(kind=1.5) if rank else frame
+    line_search = clone(model).set_params(solver="lbfgs")
+    cases = {
+        "large columns": (model, by_chunks(cut(other)[rank], 200)),
+        "large container": (model, by_chunks(cut(X if rank else frame)[rank], 200)),
+        "large infinity": (model, by_chunks(cut(infinite)[rank], 200)),
+        "large text": (model, by_chunks(cut(text)[rank], 200)),
+        "n_rows": (model, by_chunks(cut(X)[rank], 200 + rank)),
+        "no chunks": (model, LargeTable(lambda: iter(()))),
+        "line search": (line_search, by_chunks(cut(X)[rank], None)),
+    }
+    found = {name: together(*case) for name, case in cases.items()}
+    table = X[:200] if rank else by_chunks(X[200:], 300)  # one at hand, one by chunks
+    mixed = together(model, table)
+    found["one at hand"] = (
+        answers(mixed["model"], X[:50]) if "model" in mixed else mixed
+    )
+    mass = np.ones(170) if rank else None
+    found["large weights"] = together(
+        model, table[:170] if rank else table, sample_weight=mass
+    )
+    return found
+
+
 def wrong(rank):
     """Fits that only one process could not do, then one that both can."""
     X, model = numbers(), AutoencoderTransformer(2, **SHORT)
@@ -240,14 +358,15 @@ def wrong(rank):
     return found
 
 
-def resumed(rank, folder):
-    X, model = numbers(), AutoencoderTransformer(2, **SHORT).set_params(max_iter=6)
+def resumed(rank, folder, of=lambda part: part):
+    X, model = numbers(), AutoencoderTransformer(2, **SHORT, noise=0.2)
+    model, part = model.set_params(max_iter=6), of(cut(X)[rank])
     path = folder / "run.ckpt"
     with skae.checkpoint(path, every=0):
-        ended = together(clone(model), cut(X)[rank], callback=OnEpochs(4, kill))
+        ended = together(clone(model), part, callback=OnEpochs(4, kill))
         was_there = path.exists()
-        again = together(model, cut(X)[rank])["model"]
-    whole = together(model, cut(X)[rank])["model"]
+        again = together(model, part)["model"]
+    whole = together(model, part)["model"]
     dist.barrier()
     return (
         ended["error"],
@@ -269,7 +388,9 @@ def main(rank, folder):
     torch.set_num_threads(1)
     file = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=file, rank=rank, world_size=2)
-    found = spread(rank), wrong(rank), resumed(rank, folder)
+    streamed = resumed(rank, folder, lambda part: by_chunks(part, None))
+    ended = [resumed(rank, folder), streamed]
+    found = spread(rank), wrong(rank), ended, large(rank)
     (folder / f"found.{rank}").write_bytes(pickle.dumps(found))
     (folder / f"died.{rank}").write_bytes(pickle.dumps(die(rank)))
 

@@ -122,7 +122,9 @@ def test_a_stream_gives_as_many_rows_as_come_by_way_of_a_pool(
         for start, size in zip(starts, sizes, strict=False):
             yield chunks.index_select(0, torch.arange(start, start + size))
 
-    rows = StreamedRows(kept, torch.arange(n_kept), more=more, n_rows=total)
+    rows = StreamedRows(
+        kept, torch.arange(n_kept), more=more, n_rows=total, n_own=total
+    )
     batches = [
         batch.values().values for batch in rows.batches(batch_size, generator(seed))
     ]
@@ -138,7 +140,7 @@ def test_neighbours_of_a_stream_are_in_different_batches():
     kept = Cells(torch.zeros(500, 1))
     chunks = [Cells(torch.full((50, 1), float(i))) for i in range(1, 11)]
     rows = StreamedRows(
-        kept, torch.arange(500), more=lambda _: iter(chunks), n_rows=500
+        kept, torch.arange(500), more=lambda _: iter(chunks), n_rows=500, n_own=500
     )
     first, *_ = rows.batches(50, generator(0))
     assert (first.values().values == 1).float().mean() < 0.3

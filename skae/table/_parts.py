@@ -114,6 +114,20 @@ class Part:
         return cls(join(tables), weight)
 
 
+def check_same(name: str, values: list[dict[str, Any] | None]) -> None:
+    """Refuse what differs between processes; those without rows say nothing."""
+    said = [(rank, value) for rank, value in enumerate(values) if value is not None]
+    for rank, value in said[1:]:
+        first_rank, first = said[0]
+        for key in first:
+            if value[key] != first[key]:
+                what = key if name == "parameters" else f"{key} of {name}"
+                raise ValueError(
+                    f"got {what} {first[key]!r} in process {first_rank} and "
+                    f"{value[key]!r} in process {rank}, but expected the same in all."
+                )
+
+
 def _joined_frames(frames: list[Any]) -> Any:
     """Put dataframes below each other; numbers and levels may be of unlike dtypes."""
     library = str(nw.from_native(frames[0], eager_only=True).implementation.value)

@@ -8,6 +8,7 @@ somebody has failed. So whoever fails knows what the others wait for.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,8 +21,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ._rows import EVALUATION_ROWS, Rows
+from ._rows import EVALUATION_ROWS, Rows, StreamedRows
 
+N_COUNTS = 2  # of a batch in a stream: rows, and who has more
+SEEDS = 2**24  # that messages in single precision tell apart
 Value = TypeVar("Value")
 
 
@@ -87,10 +90,6 @@ class Solo:
     def share(self, rows: Rows) -> Rows:
         """Return rows of which each process computes a part."""
         return rows
-
-    def merge(self, loss: Tensor, gradient: Tensor) -> Tensor:
-        """Sum the gradient in place; return the sum of the losses."""
-        return loss
 
     def stops(self, ask: Callable[[], bool]) -> bool:
         """Tell whether anybody stops here."""
@@ -187,6 +186,7 @@ class Channel(Solo):
         device = _device_of(group.group, vector.device)
         self.message = torch.zeros(length, dtype=vector.dtype, device=device)
         self.pressed = threading.Event()
+        self.goes_on = False  # whether rows are to come in this epoch, to anybody
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -207,12 +207,31 @@ class Channel(Solo):
 
     def share(self, rows: Rows) -> Rows:
         shared = vars(rows)
-        return SharedRows(**shared, channel=self)
+        if not isinstance(rows, StreamedRows):
+            return SharedRows(**shared, channel=self)
+        self.message = self.message.new_zeros(len(self.message) + N_COUNTS)
+        own = shared | {"index": rows.index[self.rank :: self.n_ranks]}
+        return SharedStream(**own, channel=self)
 
     def merge(self, loss: Tensor, gradient: Tensor) -> Tensor:
+        """Sum the gradient in place; return the sum of the losses."""
         summed = self.sum(gradient, loss.reshape(1))
         gradient.copy_(summed[:-1])
         return summed[-1].to(loss.device)
+
+    def average(
+        self, loss: Tensor, gradient: Tensor, n_own: int, *, goes_on: bool
+    ) -> tuple[Tensor, int]:
+        """Average sums over the rows of all; return the loss, and how many these are.
+
+        Whether rows are to come to anybody is then known.
+        """
+        counts = torch.tensor([n_own, goes_on], dtype=gradient.dtype)
+        summed = self.sum(gradient, loss.reshape(1), counts)
+        n_rows, n_going_on = map(int, summed[-N_COUNTS:].tolist())
+        self.goes_on = n_going_on > 0
+        gradient.copy_(summed[: -1 - N_COUNTS] / n_rows)
+        return (summed[-1 - N_COUNTS] / n_rows).to(loss.device), n_rows
 
     def stops(self, ask: Callable[[], bool]) -> bool:
         stop = False
@@ -279,6 +298,9 @@ class SharedRows(Rows):
             found = found * self.weight[..., index]
         return found.sum() / (self.n_members * len(self))
 
+    def merge(self, loss: Tensor, gradient: Tensor) -> tuple[Tensor, int]:
+        return self.channel.merge(loss, gradient), len(self)
+
     def mean(self, losses: Tensor) -> Tensor:
         """Average losses of all these rows, as the first process does."""
         return self.channel.of_first(super().mean(losses))
@@ -300,6 +322,64 @@ class SharedRows(Rows):
         rank, n_ranks = self.channel.rank, self.channel.n_ranks
         start, stop = rank * n_rows // n_ranks, (rank + 1) * n_rows // n_ranks
         return slice(start, max(stop, start + 1)), stop - start
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedStream(StreamedRows):
+    """Rows that come in chunks, to each process its own.
+
+    All take the same number of steps in an epoch: each has batches of as many rows as
+    are its share of the table, and where its rows have ended it adds none to a step.
+    What an epoch draws hangs on one number of the first process, so that its state is
+    that of all.
+
+    Attributes
+    ----------
+    channel : Channel
+    """
+
+    channel: Channel
+
+    def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Rows]:
+        """Cut the rows of this process into its parts of the batches of all."""
+        seed = torch.randint(SEEDS, (1,), generator=generator, device=self.index.device)
+        seed = self.channel.of_first(seed.to(torch.float32))
+        generator.manual_seed(int(seed) * self.channel.n_ranks + self.channel.rank)
+        size = math.ceil(batch_size * self.n_own / self.n_rows)
+        own = super().batches(max(size, 1), generator)
+        part = next(own, None)
+        self.channel.goes_on = True
+        while self.channel.goes_on:
+            following = next(own, None)
+            cells = self.cells if part is None else part.cells
+            index = self.index[:0] if part is None else part.index
+            goes_on = following is not None
+            yield SharedPart(cells, index, channel=self.channel, goes_on=goes_on)
+            part = following
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedPart(Rows):
+    """Rows of one process, or none, in a batch to which every process adds some.
+
+    Attributes
+    ----------
+    channel : Channel
+    goes_on : bool
+        Whether more are to come to this process in this epoch.
+    """
+
+    channel: Channel
+    goes_on: bool
+
+    def loss(self, losses: Callable[..., Tensor]) -> Tensor:
+        """Return the sum of the losses."""
+        if len(self) == 0:
+            return torch.zeros((), device=self.index.device, requires_grad=True)
+        return losses(self.values()).sum()
+
+    def merge(self, loss: Tensor, gradient: Tensor) -> tuple[Tensor, int]:
+        return self.channel.average(loss, gradient, len(self), goes_on=self.goes_on)
 
 
 @contextmanager

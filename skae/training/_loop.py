@@ -403,7 +403,6 @@ class Training:
             weight_decay=settings.weight_decay,
             l1_penalty=settings.l1_penalty,
             square_decay=self.pace.square_decay,
-            channel=self.channel,
         )
 
 

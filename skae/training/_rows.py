@@ -92,6 +92,13 @@ class Rows:
             return losses.mean()
         return (losses * self.weight[..., self.index]).mean()
 
+    def merge(self, loss: Tensor, gradient: Tensor) -> tuple[Tensor, int]:
+        """Return the loss of all processes, and of how many rows it is the mean.
+
+        The gradient becomes, in place, that of all.
+        """
+        return loss, len(self)
+
     def evaluate(self, loss: Callable[..., Tensor]) -> Tensor:
         """Compute the losses of all rows, a chunk at a time."""
         parts = self.index.split(EVALUATION_ROWS)
@@ -113,13 +120,16 @@ class StreamedRows(Rows):
     more : callable of int
         Returns an iterator over cells, in an order that hangs on a seed.
     n_rows : int
-        That come in an epoch.
+        That come in an epoch, to all processes that share it.
+    n_own : int
+        Of them, to this one.
     """
 
     fewest_epochs: ClassVar[int] = FEWEST_OF_A_STREAM
 
     more: Callable[[int], Iterator[Cells]]
     n_rows: int
+    n_own: int
 
     def __len__(self) -> int:
         return self.n_rows

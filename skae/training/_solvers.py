@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._group import SOLO, Solo
 from ._rows import Rows
 from ._weights import Weights
 
@@ -87,10 +86,8 @@ class GradientSolver:
         weight_decay: float,
         l1_penalty: float,
         square_decay: float = SQUARE_DECAY,
-        channel: Solo = SOLO,
     ) -> None:
         self.weights = weights
-        self.channel = channel
         self.learning_rate = learning_rate
         self.decay = weight_decay if name == "adam" else 0.0
         self.l2_penalty = weight_decay if name == "sgd" else 0.0
@@ -112,7 +109,7 @@ class GradientSolver:
             self.weights.gradient.zero_()
             loss = loss_of(batch)
             (loss * batch.n_members).backward()
-            loss = self.channel.merge(loss.detach(), self.weights.gradient)
+            loss, n_merged = batch.merge(loss.detach(), self.weights.gradient)
             if self.l2_penalty > 0:
                 penalised = self.weights.penalised
                 self.weights.penalised_gradient.add_(penalised, alpha=self.l2_penalty)
@@ -120,8 +117,8 @@ class GradientSolver:
                 self.step_of.step(self.weights.vector, self.weights.gradient, rate)
             self._shrink(rate)
             self.weights.average()
-            total = total + loss * len(batch)
-            n_rows += len(batch)
+            total = total + loss * n_merged
+            n_rows += n_merged
         return float(total) / n_rows
 
     def state(self) -> dict[str, Any]:
