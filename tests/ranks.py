@@ -181,6 +181,7 @@ LONG = {"hidden_layer_sizes": (16, 8), "random_state": 0, "device": "cpu"}
 # Estimator, whole table, rows of both processes, how many of them networks see.
 LARGE = {
     "all kept": (AutoencoderTransformer(2, **SHORT), lambda: numbers(250), cut, 300),
+    "the start": (AutoencoderTransformer(2, **LONG, max_iter=0), numbers, cut, 300),
     "a sample": (AutoencoderTransformer(2, **LONG, max_iter=20), numbers, cut, 300),
     "streamed": (AutoencoderTransformer(2, **LONG, max_iter=8), numbers, cut, None),
     "streamed by one": (
@@ -285,7 +286,12 @@ def stated(model, X):
     frames, scaler = model._table.frames, model._table.encoder.scaler_
     return {
         "score": model.score(X),
-        "scaler": {k: v for k, v in vars(scaler).items() if isinstance(v, np.ndarray)},
+        "of all rows": {
+            "shares": model._table.encoder.centre_,
+            "centre": scaler.centre_,
+            "scale": scaler.scale_,
+            "range": (scaler.low_, scaler.high_),
+        },
         "levels": {k: list(v) for k, v in frames.levels_.items()},
         "names": (model.n_features_in_, list(model.get_feature_names_out())),
         "dtypes": [sample.dtype for sample in frames.template_],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import re
@@ -13,15 +14,32 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from models import draws, generator
 from numpy.testing import assert_allclose, assert_array_equal
-from ranks import FITS, SHORT, answers, cut, numbers, pets, weights
+from ranks import (
+    FITS,
+    LARGE,
+    LONG,
+    SHORT,
+    answers,
+    by_chunks,
+    cut,
+    numbers,
+    pets,
+    stated,
+    weights,
+    words,
+)
 from sklearn.base import clone
 from torch.testing import assert_close
 
 import skae
 from skae import AutoencoderTransformer
 from skae._run import _running, current_run
+from skae.network._cells import Cells
+from skae.table import _large
 from skae.table._parts import Part
 from skae.training._group import (
     ALONE,
@@ -30,8 +48,9 @@ from skae.training._group import (
     LostError,
     PartedError,
     SharedRows,
+    SharedStream,
 )
-from skae.training._rows import Rows
+from skae.training._rows import Rows, StreamedRows
 
 RANKS = Path(__file__).with_name("ranks.py")
 SECONDS = 240  # after which something hangs, on the busiest machine
@@ -68,6 +87,11 @@ def both(folder):
 @pytest.fixture(scope="module")
 def spread(both):
     return [found[0] for found in both]
+
+
+@pytest.fixture(scope="module")
+def large(both):
+    return [found[3] for found in both]
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +156,84 @@ def test_of_a_large_table_a_share_is_fitted_and_the_user_is_told(spread):
     assert nothing == []
 
 
-def test_a_checkpoint_of_two_processes_goes_on(both):
-    for _, _, (error, was_there, is_there, again, whole) in both:
+@pytest.mark.parametrize("kind", [0, 1], ids=["at hand", "streamed"])
+def test_a_checkpoint_of_two_processes_goes_on(both, kind):
+    for _, _, resumed, _ in both:
+        error, was_there, is_there, again, whole = resumed[kind]
         assert error == "Killed: "
         assert was_there
         assert not is_there
         assert_same(whole, again)
+
+
+# ------------------------------------------------------- tables larger than memory
+
+
+@pytest.fixture(scope="module")
+def in_one():
+    """What comes of large tables in one process."""
+    found = {}
+    for name, (model, make, _, n_rows) in LARGE.items():
+        X = make()
+        model = clone(model).fit(by_chunks(X, n_rows))
+        found[name] = answers(model, X[:50]) | stated(model, X)
+    return found
+
+
+@pytest.mark.parametrize("name", [*LARGE, "sparse", "LargeTable of it", "one at hand"])
+def test_of_tables_by_chunks_every_process_ends_with_the_same(large, name):
+    assert_same(*(found[name] for found in large))
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_what_all_rows_of_all_processes_say_is_known_exactly(large, in_one, name):
+    alone = in_one[name]
+    for found in large:
+        for what, values in alone["of all rows"].items():
+            assert_allclose(found[name]["of all rows"][what], values, 1e-12, 1e-14)
+        for what in ("levels", "names", "dtypes"):
+            assert found[name][what] == alone[what]
+
+
+@pytest.mark.parametrize("name", [n for n in LARGE if not n.startswith("streamed, v")])
+def test_chunks_of_many_processes_teach_as_much_as_those_of_one(large, in_one, name):
+    for found in large:
+        assert abs(found[name]["score"] - in_one[name]["score"]) < 0.01
+
+
+def test_the_start_of_a_sample_is_that_of_all_rows(large):
+    X = numbers()
+    whole = AutoencoderTransformer(2, **SHORT).set_params(max_iter=0).fit(X)
+    for found in large:
+        scale = found["the start"]["of all rows"]["scale"]
+        assert_allclose(scale, X.std(axis=0), 1e-12)
+        assert_allclose(
+            found["the start"]["codes"], whole.transform(X[:50]), 1e-6, 1e-6
+        )
+        assert found["a sample"]["score"] > whole.score(X)
+
+
+def test_a_table_of_which_all_rows_are_kept_is_fitted_as_at_once(large):
+    X = numbers(250)
+    model = AutoencoderTransformer(2, **SHORT).fit(X)
+    for found in large:
+        assert_same(answers(model, X[:50]), found["all kept"], 1e-4, 2e-4)
+
+
+def test_some_processes_may_have_their_rows_at_hand(large):
+    X = numbers()
+    model = AutoencoderTransformer(2, **SHORT).fit(by_chunks(X, 300))
+    levels = [found["one at hand"]["codes"] for found in large]
+    assert np.corrcoef(levels[0][:, 0], model.transform(X[:50])[:, 0])[0, 1] ** 2 > 0.9
+
+
+def test_sparse_matrices_stream_to_each_process_its_share(large, monkeypatch):
+    monkeypatch.setattr(_large, "KEPT_ROWS", 300)
+    X = words()
+    model = AutoencoderTransformer(2, **LONG, max_iter=8).fit(X)
+    for found in large:
+        assert_array_equal(found["LargeTable of it"]["codes"], found["sparse"]["codes"])
+        assert abs(found["sparse"]["score"] - model.score(X.toarray())) < 0.02
 
 
 # ------------------------------------------------------------------- what goes wrong
@@ -149,12 +245,39 @@ ON_ALL = {
     "parameters": "ValueError: got max_iter '3' in process 0 and '4' in process 1",
     "no rows": "ValueError: got no rows in any process",
 }
+ON_ALL_BY_CHUNKS = {
+    "large columns": r"ValueError: got columns of X .*'x'\] in process 0 .*'y'\] in",
+    "large container": "ValueError: got container of X 'pandas' in process 0 and 'arr",
+    "large text": "ValueError: got column 'kind' of numbers such as 1.5, but expected",
+    "n_rows": "ValueError: got n_rows of LargeTable 200 in process 0 and 201 in",
+    "no chunks": "ValueError: got LargeTable.* of less than 2 rows",
+    "line search": "ValueError: got solver='lbfgs' with n_rows=None",
+}
+ON_THE_SECOND_BY_CHUNKS = {
+    "large infinity": "ValueError: got infinite values in the columns",
+    "large weights": "ValueError: got sample_weight with a table that is read by chunk",
+}
 ON_THE_SECOND = {
     "device": "ValueError: got device='vpu'",
     "weights": "ValueError: got sample_weight of shape",
     "network": "ZeroDivisionError: an error of one process",
     "callback": "ZeroDivisionError: an error of one process",
 }
+
+
+@pytest.mark.parametrize("name", ON_ALL_BY_CHUNKS)
+def test_tables_by_chunks_that_do_not_go_together_are_refused(large, name):
+    for found in large:
+        assert re.match(ON_ALL_BY_CHUNKS[name], found[name]["error"])
+        assert found[name]["left"] == []
+
+
+@pytest.mark.parametrize("name", ON_THE_SECOND_BY_CHUNKS)
+def test_an_error_in_chunks_of_one_process_ends_the_others(large, name):
+    first, second = (found[name]["error"] for found in large)
+    assert second.startswith(ON_THE_SECOND_BY_CHUNKS[name])
+    assert "process 1: " + ON_THE_SECOND_BY_CHUNKS[name] in first
+    assert [found[name]["left"] for found in large] == [[], []]
 
 
 @pytest.mark.parametrize("name", ON_ALL)
@@ -303,6 +426,88 @@ def test_a_process_without_rows_in_a_batch_adds_nothing_to_the_gradient():
     for part, is_empty in ((first, True), (second, False)):
         (slope,) = torch.autograd.grad(part.loss(of), weight)
         assert (not slope.any()) is is_empty
+
+
+# ---------------------------------------------------------------- shared streams
+
+
+class Meeting(Fake):
+    """A channel of one of several processes whose messages are summed by a test."""
+
+    def average(self, loss, gradient, n_own, *, goes_on):
+        self.said = loss, n_own, goes_on
+        return loss, n_own
+
+
+@given(
+    sizes=st.lists(st.integers(0, 60), min_size=1, max_size=4).filter(sum),
+    batch_size=st.integers(1, 40),
+    n_kept=st.integers(1, 9),
+)
+@settings(max_examples=60, deadline=None)
+def test_streams_of_all_take_equal_steps_and_give_every_row(sizes, batch_size, n_kept):
+    kept, total = -1.0 - torch.arange(n_kept)[:, None], sum(sizes)
+    channels = [Meeting(rank, len(sizes)) for rank in range(len(sizes))]
+    streams, ends = [], np.cumsum(sizes)
+    for channel, size, end in zip(channels, sizes, ends, strict=True):
+        own = Cells(torch.arange(float(end - size), float(end))[:, None])
+        parts = own.split(7) if size else []
+        counts = {"n_rows": total, "n_own": size, "channel": channel}
+        rows = torch.arange(n_kept)[channel.rank :: len(sizes)]
+        streams.append(
+            SharedStream(Cells(kept), rows, more=lambda _, p=parts: iter(p), **counts)
+        )
+    all_batches = [stream.batches(batch_size, generator()) for stream in streams]
+    seen, n_steps = [], 0
+    for step in zip(*all_batches, strict=True):  # all end at the same step
+        n_steps += 1
+        for part in step:
+            part.merge(part.loss(lambda cells: cells.values[:, 0]), None)
+            seen.append(part.values().values[:, 0])
+        for channel in channels:
+            channel.goes_on = any(other.said[2] for other in channels)
+    assert n_steps <= math.ceil(total / batch_size)
+    assert len(torch.cat(seen)) == len(torch.cat(seen).unique()) == total
+
+
+def test_a_stream_draws_what_the_first_process_says_and_nothing_else():
+    cells = [Cells(torch.arange(50.0)[:, None])]
+    rows = StreamedRows(
+        cells[0], torch.arange(50), more=lambda _: iter(cells), n_rows=50, n_own=50
+    )
+    found = []
+    for earlier in (0, 9):  # what was drawn before
+        channel = Meeting(1, 2)
+        channel.of_first = lambda tensor: torch.full_like(tensor, 5)
+        shared_rows = SharedStream(**vars(rows), channel=channel)
+        draw = generator(earlier)
+        found.append(next(shared_rows.batches(20, draw)).values().values)
+        found.append(torch.rand(3, generator=draw))
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+
+
+def test_averages_are_those_of_all_rows(group):
+    rows = StreamedRows(draws(5, 2), torch.arange(5), more=iter, n_rows=5, n_own=5)
+    channel = group.channel(torch.zeros(3), 2)
+    assert isinstance(channel.share(rows), SharedStream)
+    gradient = torch.arange(3.0)
+    loss, n_rows = channel.average(torch.tensor(6.0), gradient, 4, goes_on=True)
+    assert (loss.item(), n_rows, channel.goes_on) == (1.5, 4, True)
+    assert gradient.tolist() == [0, 0.25, 0.5]
+    channel.average(torch.tensor(6.0), gradient, 4, goes_on=False)
+    assert not channel.goes_on
+
+
+def test_a_process_without_rows_in_a_step_adds_nothing():
+    rows = StreamedRows(
+        draws(5, 2), torch.arange(5), more=lambda _: iter(()), n_rows=9, n_own=0
+    )
+    stream = SharedStream(**vars(rows), channel=Meeting(0, 2))
+    part = next(stream.batches(4, generator()))
+    loss = part.loss(lambda cells: 1 / 0)  # nothing is computed
+    loss.backward()
+    assert (loss.item(), len(part), part.goes_on) == (0, 0, False)
 
 
 # -------------------------------------------------------------- agreement of one
