@@ -258,7 +258,7 @@ def spread(rank):
     return found
 
 
-def large(rank):
+def large(rank, folder):
     """Fits of tables that each process reads by chunks."""
     found = {}
     for name, (model, make, parts, n_rows) in LARGE.items():
@@ -268,6 +268,13 @@ def large(rank):
             found[name] = answers(ended["model"], X[:50]) | stated(ended["model"], X)
         else:
             found[name] = ended
+    X, path = pets(), folder / f"{rank}.parquet"
+    cut(X)[rank].to_parquet(path, row_group_size=100)
+    table = LargeTable(path, n_rows=200) if rank else str(path)
+    ended = together(AutoencoderTransformer(2, **SHORT), table)
+    found["n_rows of a path"] = ended
+    ended = together(AutoencoderTransformer(2, **SHORT), LargeTable(path, n_rows=200))
+    found["Parquet"] = answers(ended["model"], X[:50]) | stated(ended["model"], X)
     usual, _large.KEPT_ROWS = _large.KEPT_ROWS, 300
     X, model = words(), AutoencoderTransformer(2, **LONG, max_iter=8)
     for name, wrap in {"sparse": lambda X: X, "LargeTable of it": LargeTable}.items():
@@ -396,7 +403,7 @@ def main(rank, folder):
     dist.init_process_group("gloo", init_method=file, rank=rank, world_size=2)
     streamed = resumed(rank, folder, lambda part: by_chunks(part, None))
     ended = [resumed(rank, folder), streamed]
-    found = spread(rank), wrong(rank), ended, large(rank)
+    found = spread(rank), wrong(rank), ended, large(rank, folder)
     (folder / f"found.{rank}").write_bytes(pickle.dumps(found))
     (folder / f"died.{rank}").write_bytes(pickle.dumps(die(rank)))
 

@@ -180,7 +180,10 @@ def in_one():
     return found
 
 
-@pytest.mark.parametrize("name", [*LARGE, "sparse", "LargeTable of it", "one at hand"])
+ON_DISK = ("Parquet", "sparse", "LargeTable of it", "one at hand")
+
+
+@pytest.mark.parametrize("name", [*LARGE, *ON_DISK])
 def test_of_tables_by_chunks_every_process_ends_with_the_same(large, name):
     assert_same(*(found[name] for found in large))
 
@@ -220,6 +223,14 @@ def test_a_table_of_which_all_rows_are_kept_is_fitted_as_at_once(large):
         assert_same(answers(model, X[:50]), found["all kept"], 1e-4, 2e-4)
 
 
+def test_each_process_may_have_its_file(large, in_one):
+    for found in large:
+        for what, values in in_one["pets"]["of all rows"].items():
+            assert_allclose(found["Parquet"]["of all rows"][what], values, 1e-12, 1e-14)
+        assert found["Parquet"]["levels"] == in_one["pets"]["levels"]
+        assert abs(found["Parquet"]["score"] - in_one["pets"]["score"]) < 0.01
+
+
 def test_some_processes_may_have_their_rows_at_hand(large):
     X = numbers()
     model = AutoencoderTransformer(2, **SHORT).fit(by_chunks(X, 300))
@@ -250,6 +261,7 @@ ON_ALL_BY_CHUNKS = {
     "large container": "ValueError: got container of X 'pandas' in process 0 and 'arr",
     "large text": "ValueError: got column 'kind' of numbers such as 1.5, but expected",
     "n_rows": "ValueError: got n_rows of LargeTable 200 in process 0 and 201 in",
+    "n_rows of a path": "ValueError: got n_rows of LargeTable 1000000 in process 0 ",
     "no chunks": "ValueError: got LargeTable.* of less than 2 rows",
     "line search": "ValueError: got solver='lbfgs' with n_rows=None",
 }

@@ -122,9 +122,10 @@ def test_networks_may_see_every_row(cls, monkeypatch):
     assert means[0] > means[1]
 
 
-def test_rows_that_judge_are_not_in_the_stream(monkeypatch):
+@pytest.mark.parametrize("n_rows", [500, 200])
+def test_rows_that_judge_are_not_in_the_stream(monkeypatch, n_rows):
     monkeypatch.setattr(_large, "KEPT_ROWS", 300)
-    X = np.repeat(curved(500), 2, axis=0)
+    X = np.repeat(curved(n_rows), 2, axis=0)
     seen = []
     fit = AutoencoderTransformer._objective
 
