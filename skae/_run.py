@@ -127,6 +127,12 @@ def data_parallel(
     is in closed form, and tables of up to 1,500 rows that are judged by folds, or those
     fitted with ``solver="lbfgs"``, gain nothing from more processes.
 
+    A table larger than memory stays where it is: where a process passes a `LargeTable`,
+    a path, a Dask collection or a long `numpy.memmap`, each reads its own rows by
+    chunks. Scales, levels, ranges and the start are those of all rows, exactly; of the
+    rows that are kept each gives its share, and no others travel. With ``n_rows=None``
+    the networks see every row, each process' own.
+
     Parameters
     ----------
     group : torch.distributed.ProcessGroup, default=None
@@ -134,9 +140,9 @@ def data_parallel(
         backend is "gloo" for the CPU; with "nccl", call ``torch.cuda.set_device``
         first, and fit with ``device="cuda"``.
     max_bytes : int, default=2**29
-        Of the whole table, which every process comes to hold, and fits in several times
-        that memory. Of a larger one each process gives a share of its rows, drawn at
-        random, with a warning.
+        Of a whole table that is not read by chunks, or is sparse: every process comes
+        to hold it, and fits in several times that memory. Of a larger one each process
+        gives a share of its rows, drawn at random, with a warning.
 
     Returns
     -------
@@ -149,6 +155,10 @@ def data_parallel(
         If there is no such group. In ``fit``, if another process fails or ends: what
         went wrong there is said, and no process is left waiting longer than the
         ``timeout`` of ``init_process_group``. Every estimator is then as it was.
+    ValueError
+        In ``fit``, if processes have tables of unlike columns, containers or `n_rows`,
+        or parameters that are not the same; if ``solver="lbfgs"`` is to see every row
+        of a table that each reads by chunks.
 
     Warns
     -----
@@ -161,12 +171,18 @@ def data_parallel(
 
     Notes
     -----
-    A process without rows passes None, or a table of no rows. Weights and validation
-    rows are spread as the rows are. Ctrl-C in any process, or a callback that stops,
-    ends training in all of them at the same epoch; the first process alone prints.
-    What layers draw themselves (dropout), and the statistics of BatchNorm in networks
-    of your own, are those of each process, so that with these the curves are not those
-    of one process.
+    A process without rows passes None, or a table of no rows. One that has few rows at
+    hand may pass them as they are where others read chunks. The first process with rows
+    says which columns have levels. Who has read its rows waits for those that have
+    more: let the `timeout` of ``init_process_group`` be longer than that. What networks
+    see of chunks are not the batches of one process, so that the curves of two are
+    alike, but not equal.
+
+    Weights and validation rows are spread as the rows are. Ctrl-C in any process, or a
+    callback that stops, ends training in all of them at the same epoch; the first
+    process alone prints. What layers draw themselves (dropout), and the statistics of
+    BatchNorm in networks of your own, are those of each process, so that with these the
+    curves are not those of one process.
 
     Searches score candidates by the rows of each process, which may then choose
     differently: do not search inside. Within Dask's workers it works alike, where each
