@@ -64,7 +64,8 @@ def labels():
 # ------------------------------------------------------------------ real uses
 
 
-def test_grid_search_over_a_pipeline_step_in_two_processes(estimator, labels):
+def test_grid_search_over_a_pipeline_step_in_two_processes(labels):
+    estimator = AutoencoderTransformer(max_iter=5, random_state=0)
     pipeline = Pipeline(
         [("reduce", estimator), ("classify", LogisticRegression(max_iter=1000))]
     )

@@ -1,4 +1,4 @@
-"""Public documentation follows numpydoc, and the README's code runs."""
+"""Public documentation follows numpydoc, and the code of the README and the site runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from numpydoc.validate import validate
 
 import skae
+from skae import AutoencoderTransformer, VAETransformer
 
 README = Path(__file__).parents[1] / "README.md"
 BUILT = {"_build", "_generated", "gallery"}  # not of the repository
@@ -81,7 +82,9 @@ def test_the_pages_of_the_site_are_found():
 # What skrub and shap import and call themselves is theirs to mend.
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 @pytest.mark.parametrize("page", [README, *pages()], ids=lambda page: page.stem)
-def test_the_code_of_a_page_runs(page):
+def test_the_code_of_a_page_runs(page, monkeypatch):
+    for cls in (AutoencoderTransformer, VAETransformer):  # a fit need not be a good one
+        monkeypatch.setitem(cls.__init__.__kwdefaults__, "max_iter", 10)
     if page.stem == "recipes":
         pytest.importorskip("skrub")
         pytest.importorskip("shap")
