@@ -1,4 +1,4 @@
-"""Public documentation follows numpydoc, and the code of the README and the site runs."""
+"""Public documentation follows numpydoc, and its code runs."""
 
 from __future__ import annotations
 
