@@ -4,7 +4,11 @@ A line is a function that returns a figure, with the bound that it must not exce
 
     python benchmarks/growth.py [--lines threads,budget]
 
-Seconds are of the process, on one thread where nothing else is said.
+Seconds are of the process, on one thread where nothing else is said. Or seconds and
+peaks of memory of a fit and of each verb, against rows, columns, levels and holes::
+
+    python benchmarks/growth.py --sweeps rows,columns,levels,holes
+        [--of AutoencoderTransformer] [--picture growth.png]
 """
 
 from __future__ import annotations
@@ -15,11 +19,13 @@ import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from _common import TextTable, split_rows, train_textbook
+from _sweeps import SWEEPS, VERBS, draw, sweep
 from reconstruction import code_width, r_squared
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.decomposition import PCA
@@ -275,11 +281,32 @@ LINES: list[Line] = [
 ]
 
 
+def sweeps(directions: list[str], name: str, picture: Path | None) -> None:
+    """Print what each direction costs, and draw it where a picture is asked for."""
+    found = {}
+    for direction in directions:
+        columns = [(verb, ".2f") for verb in ["fit", *VERBS]]
+        table = TextTable(direction, *columns, ("peak MB", ".0f"))
+        found[direction] = sweep(name, direction)
+        for value, costs in found[direction].items():
+            peak = max(cost for verb, cost in costs.items() if verb.endswith("MB"))
+            table.row(f"{value:,}", *(costs[verb] for verb, _ in columns), peak)
+    if picture:
+        draw(found, picture)
+
+
 def main() -> None:
     parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
     names = [name for name, _, _ in LINES]
     parser.add_argument("--lines", help=f"with commas, of {', '.join(names)}")
-    wanted = parser.parse_args().lines
+    parser.add_argument("--sweeps", help=f"with commas, of {', '.join(SWEEPS)}")
+    parser.add_argument("--of", default="AutoencoderTransformer")
+    parser.add_argument("--picture", type=Path)
+    arguments = parser.parse_args()
+    if arguments.sweeps:
+        sweeps(arguments.sweeps.split(","), arguments.of, arguments.picture)
+        return
+    wanted = arguments.lines
     table = TextTable("line", ("figure", ".3f"), ("bound", ".3f"))
     autoencoder(max_iter=1).fit(curved(100, 5))  # what is imported late is not measured
     for name, figure, bound in LINES:

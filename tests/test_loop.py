@@ -307,6 +307,14 @@ def test_a_budget_grows_while_the_judged_loss_falls():
     assert report.max_epochs == MOST_EPOCHS
 
 
+@pytest.mark.parametrize(("n_steps", "share"), [(500, 1 / 2), (5_000, 1 / 10)])
+def test_a_very_long_table_winds_down_slowly(n_steps, share):
+    pace = Pace(n_steps=n_steps, fall_share=0.5)  # of 1,315 steps in five epochs
+    options = {"max_iter": 100, "n_iter_no_change": 20, "pace": pace}
+    history, _ = brief(Constant(), **options)
+    assert_allclose(len(history.loss_curve), 20 + share * 20, atol=2)
+
+
 def test_a_budget_that_ended_while_the_loss_fell_was_short():
     for max_iter in (10, "auto"):
         history, _ = brief(Regression(), learning_rate=1e-5, max_iter=max_iter)

@@ -318,3 +318,12 @@ def test_winding_down_is_short():
     assert cycle.last_epoch == 100 + WIND_DOWN_STEPS
     assert cycle.rate(100) == 1.0
     assert cycle.rate(100 + WIND_DOWN_STEPS) == 0.0
+
+
+def test_winding_down_may_take_some_epochs():
+    cycle = Cycle(1000, 1, fall_share=0.5)
+    cycle.fall_from(100, 400)
+    assert cycle.last_epoch == 500
+    short = Cycle(1000, 1, fall_share=0.1)  # but no more than the cycle gives
+    short.fall_from(100, 400)
+    assert short.last_epoch == 100 + short.fall_epochs < 500

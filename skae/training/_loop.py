@@ -198,6 +198,8 @@ class Training:
             _resolve(settings.max_iter, enough), steps_per_epoch, pace.fall_share
         )
         self.is_long = enough < MOST_EPOCHS
+        # Of so many rows, the slow fall is where most is learned.
+        self.is_very_long = rows.fewest_epochs * steps_per_epoch > pace.n_steps
         self.most_epochs = self.cycle.last_epoch
         if isinstance(settings.max_iter, str):
             self.most_epochs = max(MOST_EPOCHS, self.cycle.last_epoch)
@@ -350,7 +352,8 @@ class Training:
         can_fall = self.solver.has_rate and not self._falls()
         if can_fall:
             self.weights.restart_from(self.best.snapshot)
-            self.cycle.fall_from(self.epoch)
+            slow = self.epoch // 2 if self.is_very_long else 0
+            self.cycle.fall_from(self.epoch, slow)
         return can_fall
 
     def _is_due(self) -> bool:

@@ -239,9 +239,9 @@ class Cycle:
         """Go on for twice as long."""
         self._end_at(max(min(2 * self.last_epoch, most_epochs), self.last_epoch))
 
-    def fall_from(self, epoch: int) -> None:
-        """Begin the fall now, over a few hundred steps."""
-        few = math.ceil(WIND_DOWN_STEPS / self.steps_per_epoch)
+    def fall_from(self, epoch: int, fewest_epochs: int = 0) -> None:
+        """Begin the fall now, over a few hundred steps or some epochs."""
+        few = max(math.ceil(WIND_DOWN_STEPS / self.steps_per_epoch), fewest_epochs)
         self.fall_epochs = min(self.fall_epochs, few)
         self.last_epoch = min(self.last_epoch, epoch + self.fall_epochs)
 
