@@ -50,13 +50,12 @@ def through_numpy(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 def arrays_of(estimator: Any) -> dict[str, Any]:
     """Return the public fitted arrays, those of numbers, in numpy."""
-    found = {
+    return {
         name: in_numpy(value)
         for name, value in vars(estimator).items()
         if name.endswith("_") and not name.startswith("_")
+        if isinstance(value, np.ndarray) or _is_foreign(value)
     }
-    is_array = {name: isinstance(value, np.ndarray) for name, value in found.items()}
-    return {name: value for name, value in found.items() if is_array[name]}
 
 
 def in_numpy(X: Any) -> Any:

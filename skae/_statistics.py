@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 CHUNK_ROWS = 8192  # at a time, of what needs more memory than the table itself
-CHUNK_CELLS = 2**16  # at a time, of what needs more memory than the table itself
+CHUNK_CELLS = 2**16  # the same, where they should stay in the cache
 FEW_ROWS = 1_500  # up to which rows that judge are missed by the network that is kept
 LEADING_COLUMNS = 8  # at a time, by which rows are sorted until there is no tie
 ONE_SIGMA = 0.8413  # chance that a normal value is below its mean plus one deviation
