@@ -325,8 +325,10 @@ def _later(estimator: BaseAutoencoder, drawn: dict[str, int]) -> dict[str, int]:
 def _split(estimator: BaseAutoencoder, reading: Reading, seed: int) -> Split:
     """Choose who judges; several networks may train side by side, from PCA."""
     alone = estimator.solver == "lbfgs" or estimator.max_iter == 0
-    fraction = None if reading.recurs else estimator.validation_fraction
+    is_auto = estimator.validation_fraction == "auto" and not reading.recurs
+    share = estimator._pace.judging_share if is_auto else estimator.validation_fraction
+    fraction = None if reading.recurs else share
     can_fold = estimator._folds and not (alone or estimator._continues())
-    few = fraction == "auto" and can_fold
+    few = is_auto and fraction is not None and can_fold
     shape = len(reading.encoded) - reading.n_val, reading.encoded.matrix.shape[1]
     return choose_split(shape, reading.n_val, fraction, seed, can_fold=few)

@@ -51,6 +51,8 @@ OF_VERY_FEW = replace(
     patience_steps=150,
     fall_patience_steps=50,
 )
+# A map shows all rows, and is drawn by many comparisons of them.
+OF_MAPS = replace(BRISK, batch_rows=256, n_steps=3000, judging_share=None)
 DIVERGED = (
     "The training loss became infinite or NaN and did not recover. The best weights "
     "seen before are kept. Lower learning_rate, or look for extreme values in the "

@@ -25,6 +25,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import train_test_split
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
@@ -537,17 +538,46 @@ def test_a_row_with_holes_scores_by_the_cells_that_it_has():
     assert fitted.score(holes) == pytest.approx(explained, rel=1e-9)
 
 
-@pytest.mark.parametrize("strategy", ["mean", "median"])
-def test_holes_are_filled_with_the_middle_of_what_is_drawn_for_them(strategy):
+def test_neighbourhoods_draw_apart_what_is_apart():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(6, 8)) * 3
+    groups = rng.integers(6, size=500)
+    table = centres[groups] + rng.normal(size=(500, 8))
+    fresh = centres[groups] + rng.normal(size=(500, 8))
+    found = []
+    for weight in (0.0, 3.0):
+        map_ = AutoencoderTransformer(2, neighborhood=weight, max_iter=100, **QUICK)
+        codes = map_.fit_transform(table)
+        classify = KNeighborsClassifier(15).fit(codes, groups)
+        found.append(classify.score(map_.transform(fresh), groups))
+        assert map_.score(fresh) > PCA(2).fit(table).explained_variance_ratio_.sum()
+    assert found[1] > 0.95
+    assert found[1] > found[0] + 0.03
+
+
+@pytest.fixture(scope="module")
+def filled():
     fitted = AutoencoderTransformer(2, max_iter=20, **QUICK).fit(X)
     holes = np.where(np.random.default_rng(0).random(X.shape) < 0.3, np.nan, X)[:60]
     points = {"n_importance_samples": 400}
     draws = fitted.impute(holes, n_draws=400, random_state=0, **points)
-    expected = getattr(np, strategy)(draws, axis=0)
-    found = fitted.impute(holes, strategy=strategy, **points)
-    apart = (found - expected) / X.std(axis=0)
+    rows = [fitted.impute(holes, strategy=s, **points) for s in ("mean", "median")]
+    return np.isnan(holes), np.stack(draws), *rows
+
+
+def test_holes_are_filled_with_the_mean_of_what_is_drawn_for_them(filled):
+    missing, draws, means, _ = filled
+    apart = (means - draws.mean(axis=0)) / X.std(axis=0)
     assert np.abs(apart).max() < 0.4  # about five standard errors of the draws
-    assert np.abs(apart)[np.isnan(holes)].mean() < 0.05
+    assert np.abs(apart)[missing].mean() < 0.05
+
+
+def test_holes_are_filled_with_the_median_of_what_is_drawn_for_them(filled):
+    # Between two heaps of draws a median may lie anywhere: what counts is the shares.
+    missing, draws, _, medians = filled
+    below, up_to = (draws < medians).mean(axis=0), (draws <= medians).mean(axis=0)
+    assert (below[missing] < 0.5 + 0.125).all()  # five standard errors
+    assert (up_to[missing] > 0.5 - 0.125).all()
 
 
 def test_rows_with_holes_have_the_codes_of_their_conditional_mean():

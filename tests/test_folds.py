@@ -166,7 +166,7 @@ def test_a_row_is_judged_by_the_network_of_its_fold():
     ],
 )
 def test_folds_are_for_small_tables(shape, n_val, can_fold, folds):
-    split = choose_split(shape, n_val, "auto", 0, can_fold=can_fold)
+    split = choose_split(shape, n_val, 0.1, 0, can_fold=can_fold)
     assert isinstance(split, Folds) == folds
     if not folds and not n_val:
         assert len(split.judging) == max(round(0.1 * shape[0]), 1)

@@ -38,6 +38,7 @@ from skae.network._autoencoders import Autoencoder
 from skae.network._cells import Cells
 from skae.network._layers import LinearPath, multilayer_perceptron, seed_dropout
 from skae.network._losses import SquaredError
+from skae.network._neighbors import neighbor_losses
 from skae.network._normal import gaussian_kl, gaussian_log_prob
 from skae.network._objectives import DEFENCE, EvidenceBound, Reconstruction, defended
 from skae.network._priors import GaussianMixture
@@ -62,6 +63,7 @@ def reconstruction(model, seed=0, **changes):
         "centre": torch.zeros(N_FEATURES).double(),
         "sample": (Cells(rows), torch.ones(len(rows)).double()),
         "legibility": 0.0,
+        "neighborhood": 0.0,
     }
     return Reconstruction(model, generator(seed), **(options | changes))
 
@@ -164,6 +166,16 @@ def test_legibility_is_the_price_of_what_a_linear_reconstruction_moves(make_cell
     moved = (model.encode(cells) - linear) @ components
     assert moved.abs().max() > 0.01
     assert_close(priced - free, 0.7 * moved.square().mean(dim=1))
+
+
+def test_neighbours_weigh_in_the_loss_and_a_linear_code_is_then_no_aim():
+    model, cells = autoencoder(), cells_of_table()
+    alone, both = (
+        reconstruction(model, neighborhood=weight, legibility=1.0).training_loss(cells)
+        for weight in (0.0, 0.7)
+    )
+    near = neighbor_losses(model.encode(cells), cells.values)
+    assert_close(both - alone, 0.7 * near)
 
 
 def test_rows_with_holes_cost_the_mean_over_their_seen_cells():
@@ -621,11 +633,12 @@ def objectives():
     corrupted = {"noise_scale": torch.full((N_FEATURES,), 0.3).double()}
     yield reconstruction(autoencoder(), **corrupted, masking=0.3), cells_of_table
     yield reconstruction(autoencoder(), **corrupted), cells_with_holes
+    yield reconstruction(autoencoder(), neighborhood=0.7), cells_with_holes
     yield evidence_bound(curved_vae(), n_particles=3), cells_of_table
     yield evidence_bound(curved_vae(), beta=2.0), cells_with_holes
 
 
-@pytest.mark.parametrize("case", range(4))
+@pytest.mark.parametrize("case", range(5))
 @pytest.mark.parametrize("kind", ["training_loss", "validation_loss"])
 def test_losses_of_own_rows_are_those_that_they_have_among_all(case, kind):
     objective, make_cells = list(objectives())[case]

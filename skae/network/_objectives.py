@@ -14,6 +14,7 @@ from ._autoencoders import Autoencoder, VariationalAutoencoder
 from ._cells import Cells
 from ._importance import importance_draws, log_mean_exp, log_prob, normal_points
 from ._layers import LinearPath
+from ._neighbors import neighbor_losses
 from ._normal import gaussian_draws, gaussian_kl, gaussian_log_prob, standard_normal
 from ._passes import WrittenOut
 from ._stacked import Members
@@ -49,6 +50,9 @@ class Reconstruction:
         Weight of the squared distance of a code from the linear one, over the number of
         the table's columns: how far the reconstruction that is linear in the code moves
         from the best such. Nothing where the encoder has no linear path.
+    neighborhood : float
+        Weight of `neighbor_losses` of the codes, which are then no longer to be like
+        linear ones.
 
     References
     ----------
@@ -69,6 +73,7 @@ class Reconstruction:
         centre: Tensor,
         sample: tuple[Cells, Tensor],
         legibility: float,
+        neighborhood: float,
     ) -> None:
         self.module = module
         self.generator = generator
@@ -77,10 +82,12 @@ class Reconstruction:
         self.masking = masking
         self.centre = centre
         self.sample = sample
-        linear = isinstance(module.encoder, LinearPath)
+        self.neighborhood = neighborhood
+        linear = isinstance(module.encoder, LinearPath) and neighborhood == 0
         self.price = legibility / module.n_features if linear else 0.0
-        self.written_out = WrittenOut.of(module, self.price)
-        self.own = [m for m in module.modules() if isinstance(m, Members)]
+        plain = neighborhood == 0
+        self.written_out = WrittenOut.of(module, self.price) if plain else None
+        self.of_users = [m for m in module.modules() if isinstance(m, Members)]
         self.module.settle(*sample)
 
     def begin_epoch(self, epoch: int, rate: float) -> None:
@@ -92,12 +99,10 @@ class Reconstruction:
 
     def training_loss(self, cells: Cells, own: slice | None = None) -> Tensor:
         spoiled = self._corrupt(cells, self.noise, self.generator)
-        cells, spoiled = cells.own(own), spoiled.own(own)
-        for members in self.own:
-            members.fold = cells.fold
         if self.written_out is not None and cells.seen is None:
+            cells, spoiled = cells.own(own), spoiled.own(own)
             return self.written_out.losses(spoiled.values, cells.values)
-        return self._loss(spoiled, cells)
+        return self._loss(spoiled, cells, own)
 
     def validation_loss(self, cells: Cells, own: slice | None = None) -> Tensor:
         """Loss of rows as they are to be met.
@@ -106,23 +111,30 @@ class Reconstruction:
         """
         lasting = None if self.anneal else self.noise
         if lasting is None and self.masking == 0:
-            return self._loss(cells.own(own), cells.own(own))
+            return self._loss(cells, cells, own)
         generator = make_generator(0, cells.device)
         spoiled = [
             self._corrupt(cells, lasting, generator) for _ in range(VALIDATION_DRAWS)
         ]
-        draws = [self._loss(each.own(own), cells.own(own)) for each in spoiled]
+        draws = [self._loss(each, cells, own) for each in spoiled]
         return torch.stack(draws).mean(dim=0)
 
-    def _loss(self, spoiled: Cells, cells: Cells) -> Tensor:
+    def _loss(self, spoiled: Cells, cells: Cells, own: slice | None) -> Tensor:
+        if self.neighborhood == 0:  # or a row costs what those beside it say
+            spoiled, cells, own = spoiled.own(own), cells.own(own), None
+        for members in self.of_users:
+            members.fold = cells.fold
         module, inputs = self.module, self.module.inputs(spoiled)
         code = module.encoder(inputs)
-        output = module.decoder(module.threshold(code))
-        loss = module.loss.row_mean(output, cells.values, cells.seen)
+        latent = module.threshold(code)
+        loss = module.loss.row_mean(module.decoder(latent), cells.values, cells.seen)
         if self.price > 0:
             linear = cast("LinearPath", module.encoder).straight(inputs)
             loss = loss + self.price * (code - linear).square().sum(dim=-1)
-        return loss
+        if self.neighborhood > 0:
+            near = neighbor_losses(latent, cells.values)
+            loss = loss + self.neighborhood * near
+        return loss if own is None else loss[..., own]
 
     def _corrupt(
         self, cells: Cells, noise: Tensor | None, generator: torch.Generator

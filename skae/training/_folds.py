@@ -11,7 +11,6 @@ from .._statistics import FEW_ROWS
 from ._rows import Cells, Rows
 
 MOST_JUDGES = 5000
-DEFAULT_FRACTION = 0.1  # of the rows, that judge
 N_FOLDS = 3  # that all judge, where there are very few rows
 ONE_OF = 5  # folds, that judges alone where there are more
 FEWEST_ROWS = 10
@@ -120,7 +119,7 @@ class Folds(Split):
 def choose_split(
     shape: tuple[int, int],
     n_val: int,
-    fraction: float | str | None,
+    fraction: float | None,
     seed: int,
     *,
     can_fold: bool,
@@ -130,5 +129,4 @@ def choose_split(
     is_small = FEWEST_ROWS <= n_rows <= FEW_ROWS and n_rows * n_columns <= MOST_CELLS
     if can_fold and not n_val and is_small:
         return Folds.among(n_rows, seed)
-    share = DEFAULT_FRACTION if isinstance(fraction, str) else fraction
-    return Split.of(n_rows, n_val, share, seed)
+    return Split.of(n_rows, n_val, fraction, seed)

@@ -103,6 +103,8 @@ class Pace:
         The same while the learning rate falls, until training ends.
     least_gain : float
         Share of the start's loss below which a gain is none.
+    judging_share : float or None
+        Of the rows, where these are not few. None has all rows train and judge.
     """
 
     batch_rows: int = 128
@@ -114,6 +116,7 @@ class Pace:
     patience_steps: int = 400
     fall_patience_steps: float = math.inf
     least_gain: float = 0.0
+    judging_share: float | None = 0.1
 
 
 @dataclass(frozen=True)
