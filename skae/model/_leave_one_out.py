@@ -59,13 +59,14 @@ def without_each(
     log_densities : ndarray of shape (n_wanted,)
         In the order of the wanted cells, row by row.
     """
-    row, feature = np.nonzero(wanted)
+    feature, row = np.nonzero(wanted.T)  # by features: rows have patterns in common
     of_column = np.repeat(np.arange(len(widths)), widths)
-    result = np.empty(len(row))
+    result = np.zeros(wanted.shape)
     for some in gen_batches(len(row), len(X)) if len(row) else ():
         others = seen[row[some]] & (of_column != feature[some, None])
-        result[some] = density.given(X[row[some]], others).log_density
-    return result
+        known = density.given(X[row[some]], others)
+        result[row[some], feature[some]] = known.log_density
+    return result[wanted]
 
 
 class SampledConditional(Conditional, Protocol):
