@@ -22,11 +22,16 @@ N_COLUMNS = 3 + len(WIDTHS)
 START = {"max_iter": 0, "random_state": 0, "device": "cpu"}
 
 
+def share(monkeypatch):
+    """Let codes be shared however few features there are."""
+    monkeypatch.setattr("skae.model._evidence.FEW_FEATURES", 0)
+    monkeypatch.setattr("skae.model._reconstruction.FEW_FEATURES", 0)
+    monkeypatch.setattr(_leave_one_out, "LEAST_LIKELY", 1)
+
+
 @pytest.fixture
 def shared(monkeypatch):
-    """Let codes be shared however few features there are."""
-    monkeypatch.setattr(_leave_one_out, "FEW_FEATURES", 0)
-    monkeypatch.setattr(_leave_one_out, "LEAST_LIKELY", 1)
+    share(monkeypatch)
 
 
 def one_at_a_time(density, X, seen, widths):
@@ -55,10 +60,9 @@ def stacked(seed=0):
 
 CLOSED = {
     "mixture": lambda seed: mixture(seed=seed),
-    "linear": linear,
+    "linear": lambda seed: linear(seed=seed),
     "stack": stacked,
 }
-CLOSED["linear"] = lambda seed: linear(seed=seed)
 OF_CLOSED = pytest.mark.parametrize("make", CLOSED.values(), ids=CLOSED)
 
 
@@ -166,7 +170,7 @@ def test_shared_codes_of_a_curved_model_tell_what_own_ones_do(monkeypatch):
     X, seen = of_table()
     known = network_density(curved_vae(), 512).given(X, seen)
     found = known.leave_one_out()
-    monkeypatch.setattr(_leave_one_out, "FEW_FEATURES", N_FEATURES)
+    monkeypatch.setattr("skae.model._evidence.FEW_FEATURES", N_FEATURES)
     apart = np.abs(found - known.leave_one_out())
     assert np.median(apart[seen]) < 0.01
     assert apart.max() < 0.2
@@ -232,8 +236,7 @@ def test_cells_of_every_kind_are_about_the_same_by_shared_codes(
     est = cls(2, **START, **options).fit(framed())
     some = framed().head(20)
     expected = est.score_cells(some, n_importance_samples=200)
-    monkeypatch.setattr(_leave_one_out, "FEW_FEATURES", 0)
-    monkeypatch.setattr(_leave_one_out, "LEAST_LIKELY", 1)
+    share(monkeypatch)
     found = est.score_cells(some, n_importance_samples=200)
     apart = np.abs(found - expected)
     assert (apart.isna() == some.isna()).all(axis=None)
@@ -245,10 +248,10 @@ def test_cells_of_every_kind_are_about_the_same_by_shared_codes(
 @pytest.mark.parametrize("cls", [AutoencoderTransformer, VAETransformer])
 def test_the_moved_cell_of_a_wide_row_is_the_least_likely(cls):
     rng = np.random.default_rng(0)
-    mixing = rng.normal(size=(3, 80))
-    X = np.sin(rng.normal(size=(400, 3)) @ mixing) + 0.2 * rng.normal(size=(400, 80))
+    mixing = rng.normal(size=(3, 110))
+    X = np.sin(rng.normal(size=(400, 3)) @ mixing) + 0.2 * rng.normal(size=(400, 110))
     est = cls(3, **{**START, "max_iter": 10}).fit(X[:380])
-    moved, column = X[380:].copy(), rng.integers(0, 80, 20)
+    moved, column = X[380:].copy(), rng.integers(0, 110, 20)
     moved[np.arange(20), column] += 8 * X[:380].std(axis=0)[column]
     assert_array_equal(est.score_cells(moved).argmin(axis=1), column)
 

@@ -29,6 +29,7 @@ CURVATURES = 4  # times that the climb to the mode of a posterior measures it
 CLIMBS = 2  # steps with each curvature
 STEP_LENGTHS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)
 LARGEST_DAMPING = 1e12
+FEW_FEATURES = 50  # each of which is left out with codes of its own
 SHARED_POINTS = 16  # times as many as one feature has, where all share them
 WIDEST_CODE = 64  # components that a matrix of curvatures per row is worth its time for
 
@@ -328,7 +329,8 @@ class NetworkConditional(OfParts):
         """Log-density of each cell given the others of its row."""
         n_points, widths = len(self.codes), self.model.design.widths
         density = NetworkDensity(self.model, n_points)
-        n_shared = SHARED_POINTS * n_points
+        is_wide = len(widths) > FEW_FEATURES
+        n_shared = SHARED_POINTS * n_points if is_wide else None
         return leave_one_out_by_points(self, density, widths, n_shared)
 
     def log_weights_without_each(self) -> Iterator[np.ndarray]:

@@ -10,7 +10,6 @@ from sklearn.utils import gen_batches
 
 from ._conditional import Conditional, Density
 
-FEW_FEATURES = 50  # each of which is left out with codes of its own
 LEAST_SHARE = 0.5  # of the effective draws for a row, that it must have without a cell
 LEAST_LIKELY = 3  # cells of a row, which are asked for most
 
@@ -97,7 +96,7 @@ def leave_one_out_by_points(
     known: SampledConditional,
     density: SampledDensity,
     widths: Sequence[int],
-    n_shared: int,
+    n_shared: int | None,
 ) -> np.ndarray:
     """Log-density of each cell given the others of its row, by importance sampling.
 
@@ -113,8 +112,9 @@ def leave_one_out_by_points(
     density : SampledDensity
     widths : sequence of int
         Columns of each feature.
-    n_shared : int
-        Points for all features, more than `known` has.
+    n_shared : int or None
+        Points for all features, more than `known` has. None where these are few, and
+        each is to have its own.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def leave_one_out_by_points(
     first = np.cumsum([0, *widths[:-1]])
     seen = known.seen[:, first]
     result, own = np.zeros(seen.shape), seen
-    if len(widths) > FEW_FEATURES:
+    if n_shared is not None:
         shared = density.at(n_shared).given(known.X, known.seen)
         result, share = _by_shared_points(shared)
         own = ~(share >= LEAST_SHARE)  # of what is not finite, too

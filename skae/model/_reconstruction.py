@@ -27,6 +27,7 @@ from ._model import Model
 CODE_PARTS = 30  # of the mixture that codes are drawn from
 ROWS_PER_PART = 20  # for each component of the code, or number of a row
 LEARNED_ROWS = 5_000
+FEW_FEATURES = 100  # each of which is left out in as little time as all by shared codes
 SHARED_POINTS = 8  # times as many as one feature has, where all share them
 COMPLETING_PARTS = 5  # of a mixture that draws the holes of a table
 
@@ -255,7 +256,8 @@ class ReconstructionConditional(OfParts):
     def leave_one_out(self) -> np.ndarray:
         """Log-density of each cell given the others of its row."""
         density, widths = self.density, self.density.model.design.widths
-        n_shared = SHARED_POINTS * density.n_points
+        is_wide = len(widths) > FEW_FEATURES
+        n_shared = SHARED_POINTS * density.n_points if is_wide else None
         return leave_one_out_by_points(self, density, widths, n_shared)
 
     def log_weights_without_each(self) -> Iterator[np.ndarray]:
