@@ -216,10 +216,10 @@ def wide_imputed(cls: type) -> float:
     return cpu_seconds(lambda: model.impute(rows))
 
 
-def wide_cells() -> float:
+def wide_cells(cls: type) -> float:
     """Seconds that the cells of a row of a wide table take to score."""
     rows = with_holes(around_factors(1_000, 600), 0.2)[:5]
-    model = wide(AutoencoderTransformer)
+    model = wide(cls)
     return cpu_seconds(lambda: model.score_cells(rows)) / len(rows)
 
 
@@ -271,7 +271,8 @@ LINES: list[Line] = [
     ("wide given MB", wide_given, 200.0),
     ("wide imputed AE", lambda: wide_imputed(AutoencoderTransformer), 5.0),
     ("wide imputed VAE", lambda: wide_imputed(VAETransformer), 5.0),
-    ("wide cells per row", wide_cells, 3.0),
+    ("wide cells per row AE", lambda: wide_cells(AutoencoderTransformer), 0.3),
+    ("wide cells per row VAE", lambda: wide_cells(VAETransformer), 0.3),
     ("margins", margins, 5.0),
     ("holes, 10 %", lambda: holes(0.1, 8), 3.0),
     ("holes, 30 %", lambda: holes(0.3, 24), 3.0),

@@ -104,24 +104,21 @@ class TableDensity:
     def cells(self, rows: np.ndarray, *, expect: bool) -> tuple[np.ndarray, np.ndarray]:
         """Log-density of each cell given the others, and what these let expect.
 
-        By the chain rule the density of a cell is that of the row over that of the row
-        without it. Numbers are in the units of the matrix. Without `expect` cells are
-        in the place of what is expected.
+        Numbers are in the units of the matrix. Without `expect` cells are in the place
+        of what is expected.
         """
 
         def of_chunk(some: np.ndarray) -> np.ndarray:
             encoded = self.table.encode(some)
-            X, seen = encoded.matrix, encoded.cells_seen
-            whole = self.density.given(X, seen).log_density
             result = np.stack([self.table.log_chances(some), some], axis=1)
-            for feature, columns in self.table.spans:
-                others = seen.copy()
-                others[:, columns] = False
-                known = self.density.given(X, others)
-                result[:, 0, feature] += whole - known.log_density
-                if expect:
-                    result[:, 1, feature] = self._expected(known, feature, columns)
+            features = [feature for feature, _ in self.table.spans]
+            result[:, 0, features] += self._given(encoded).leave_one_out()
             result[:, 0][np.isnan(some)] = np.nan
+            for feature, columns in self.table.spans if expect else ():
+                others = encoded.cells_seen.copy()
+                others[:, columns] = False
+                known = self.density.given(encoded.matrix, others)
+                result[:, 1, feature] = self._expected(known, feature, columns)
             return result
 
         if expect:

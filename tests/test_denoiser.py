@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import Ridge
 
 from skae._schema import KINDS, Block, Encoded
+from skae.model import _denoiser
 from skae.model._denoiser import Corruption, Denoiser, linear_model, noise_scales
 from skae.model._pca import covariance_of, principal_components
 from skae.network._design import Design
@@ -136,6 +137,65 @@ def test_constant_columns_and_too_many_components_have_no_part():
         assert made.input_scales[4] == 0
         assert_allclose(made.encoder[:, 4], 0, atol=1e-8)
         assert np.isfinite(made.reach).all()
+
+
+WIDE = (1, 2, 1, 3) + (1,) * 23  # columns of each feature
+
+
+def wide(n_rows=12, seed=0):
+    """Return fewer rows than columns, and their corruptions."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_rows, 4)) @ rng.normal(size=(4, 30)) + 3
+    X += 0.3 * rng.normal(size=X.shape)
+    X[:, 3] = -2 * X[:, 1]  # within one cell, where masks hide both
+    X[:, 9] = 1.0
+    noises = rng.uniform(0, 1, 30)
+    return X, {
+        "noise": Corruption(noises, 0.0, WIDE),
+        "masks": Corruption(0 * noises, 0.3, WIDE),
+        "both": Corruption(noises, 0.5, WIDE),
+    }
+
+
+@ALL
+@pytest.mark.parametrize("n_components", [1, 4, 9])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_few_rows_tell_what_their_covariance_does(name, n_components, weighted):
+    X, corruptions = wide()
+    weight = np.random.default_rng(1).uniform(size=len(X)) if weighted else None
+    linear = principal_components(X, n_components, weight)
+    made = Denoiser.of(linear, corruptions[name], X, None, weight)
+    clean = covariance_of(X, linear.mean, weight)
+    found = _denoiser._by_columns(clean, corruptions[name], n_components)
+    spoiled, variances, decoder, encoder = found
+    scales = np.sqrt(spoiled) * (linear.column_scales > 0)
+    assert_allclose(made.spoiled_scales, scales, atol=1e-12)
+    assert_allclose(made.code_variances, variances, rtol=1e-6)
+    assert_allclose(made.decoder, decoder, atol=1e-6)
+    assert_allclose(made.encoder, encoder, atol=1e-6)
+
+
+@ALL
+@pytest.mark.parametrize("n_rows", [25, 60])
+def test_directions_of_large_tables_are_those_of_their_matrices(
+    name, n_rows, monkeypatch
+):
+    X, corruptions = wide(n_rows)
+    linear = principal_components(X, 2)
+    expected = Denoiser.of(linear, corruptions[name], X, None, None)
+    monkeypatch.setattr("skae.model._pca.LARGEST_PRODUCTS", 0)
+    found = Denoiser.of(linear, corruptions[name], X, None, None)
+    for part in ("encoder", "decoder", "code_variances", "spoiled_scales", "reach"):
+        assert_allclose(getattr(found, part), getattr(expected, part), atol=1e-7)
+
+
+def test_fewer_rows_than_components_leave_the_rest_of_the_code_empty():
+    X, corruptions = wide(3)
+    made = Denoiser.of(principal_components(X, 5), corruptions["both"], X, None, None)
+    assert not made.encoder[3:].any()
+    assert_allclose(made.decoder[:3] @ made.decoder[:3].T, np.eye(3), atol=1e-9)
+    assert made.code_variances[1] > 1e-3
+    assert_allclose(made.code_variances[2:], 0, atol=1e-9)
 
 
 def design(n_components=2):

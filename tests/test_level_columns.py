@@ -74,6 +74,23 @@ def test_unseen_levels_add_nothing():
     assert_allclose(np.sum(each, axis=0), whole)
 
 
+def test_chances_of_cells_are_those_of_each_column_alone():
+    levels = level_columns()
+    every, chances = combinations(levels), chances_of(level_columns(), 2)
+    seen = np.ones(every.shape, dtype=bool)
+    seen[::2, levels.spans[1]] = False
+    found = levels.log_chances_of_cells(every, seen, chances)
+    for column, span in enumerate(levels.spans):
+        alone = np.zeros(every.shape, dtype=bool)
+        alone[:, span] = seen[:, span]
+        expected = levels.log_chances(every, alone, chances)
+        assert_allclose(found[:, :, column], expected.T, atol=1e-12)
+    none = LevelColumns()
+    nothing = np.zeros((4, 0))
+    found = none.log_chances_of_cells(nothing, nothing > 0, np.zeros((3, 0)))
+    assert found.shape == (3, 4, 0)
+
+
 def test_the_log_chance_is_linear_between_levels():
     levels = level_columns((1, 3))
     every, seen = combinations(levels), np.ones((6, 4), dtype=bool)

@@ -92,6 +92,23 @@ def test_the_density_of_the_seen_numbers_is_scipys(seed):
         assert_allclose(found[:, i], normal.logpdf(X[:, SEEN]), atol=1e-8)
 
 
+@given(seed=SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_a_seen_number_is_regressed_on_the_other_seen_ones(seed):
+    density, X, pattern = gaussians(seed)
+    found = pattern.leave_one_out(pattern.deviations(X))
+    for part, (mean, covariance) in enumerate(
+        zip(density.means, density.covariances, strict=True)
+    ):
+        for one, other in ((0, 2), (2, 0)):
+            slope = covariance[one, other] / covariance[other, other]
+            expected = mean[one] + slope * (X[:, other] - mean[other])
+            variance = covariance[one, one] - slope * covariance[one, other]
+            normal = stats.norm(expected, variance**0.5)
+            place = list(pattern.seen).index(one)
+            assert_allclose(found[part, :, place], normal.logpdf(X[:, one]))
+
+
 def test_moments_are_those_of_the_parts_by_their_memberships():
     density, X, pattern = gaussians()
     memberships = density.memberships(X)

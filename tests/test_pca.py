@@ -14,6 +14,10 @@ from sklearn.decomposition import PCA
 
 from skae.model._pca import (
     Moments,
+    covariance_of,
+    deviations_of,
+    directions_of_product,
+    leading_directions,
     principal_components,
     principal_components_of_sparse,
 )
@@ -255,6 +259,31 @@ def test_the_way_of_large_tables_gives_the_same(shape, monkeypatch):
     monkeypatch.setattr("skae.model._pca.LARGEST_SVD", 2)
     partial = principal_components(X, 3, weight)
     assert_same(partial, full, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_kept", [1, 3])
+def test_products_of_a_covariance_tell_its_leading_directions(n_kept):
+    X = table(TALL)
+    covariance = covariance_of(X, X.mean(axis=0))
+    expected, variances = leading_directions(covariance, n_kept)
+    size = len(covariance)
+    found = directions_of_product(lambda v: covariance @ v, size, n_kept)
+    assert_allclose(found[0], expected[:n_kept], atol=1e-7)
+    assert_allclose(found[1], variances[:n_kept], rtol=1e-9)
+
+
+def test_products_without_any_variance_have_some_directions():
+    directions, variances = directions_of_product(lambda v: 0 * v, 9, 2)
+    assert_allclose(directions @ directions.T, np.eye(2), atol=1e-12)
+    assert_array_equal(variances, 0)
+
+
+def test_products_of_deviations_are_the_covariance():
+    X, weight = table(TALL), weights(len(table(TALL)))
+    for some in (None, weight):
+        mean = np.average(X, axis=0, weights=some)
+        rows = deviations_of(X, mean, some)
+        assert_allclose(rows.T @ rows, covariance_of(X, mean, some), atol=1e-12)
 
 
 def test_large_tables_too_get_components_beyond_their_columns(monkeypatch):

@@ -134,7 +134,7 @@ class ReconstructionErrorDisplay:
         quantiles : tuple of two float, default=(0.05, 0.95)
             Ends of the band.
         n_importance_samples : int, default=100
-            Codes per row, as in `score_cells`, whose time it is for each column.
+            Codes per row, as in `score_cells`, whose time with what is expected it is.
         ax : matplotlib Axes, default=None
             Where to plot; None makes a new figure.
 

@@ -58,6 +58,13 @@ class Conditional(Protocol):
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of each cell; the seen ones are as they are."""
 
+    def leave_one_out(self) -> np.ndarray:
+        """Log-density of each cell given the others of its row, (n_rows, n_features).
+
+        Features are numbers and, after these, columns of levels with all of their
+        indicators. It is zero where a cell is not seen.
+        """
+
 
 class OfParts(ABC):
     """A conditional with the moments of its parts."""

@@ -15,8 +15,14 @@ from ._holes import principal_components_of
 from ._pca import (
     PrincipalComponents,
     covariance_of,
+    deviations_of,
+    directions_of_product,
+    is_large,
     leading_directions,
+    orthonormal,
 )
+
+Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 SLACK = 1e-9  # of the mean variance: masks alone leave columns collinear
 
@@ -39,14 +45,42 @@ class Corruption:
     masking: float
     widths: tuple[int, ...]
 
+    @property
+    def kept(self) -> float:
+        """Chance that a cell is not masked."""
+        return 1 - self.masking
+
     def covariances(self, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return that of clean with corrupted rows, and that of corrupted rows."""
-        kept = 1 - self.masking
+        kept = self.kept
         cell = np.repeat(np.arange(len(self.widths)), self.widths)
         within = np.equal.outer(cell, cell) * clean
         spoiled = kept**2 * clean + kept * self.masking * within
         spoiled[np.diag_indices_from(spoiled)] += kept * self.noise**2
         return kept * clean, spoiled
+
+    def spoiled_variances(self, clean: np.ndarray) -> np.ndarray:
+        """Variances of corrupted columns by those of clean ones."""
+        return self.kept * (clean + self.noise**2)
+
+    def over_own(self, rows: np.ndarray, slack: float) -> np.ndarray:
+        """Divide rows by what the covariance of corrupted ones has within cells alone.
+
+        With C the covariance of the rows, divided by their number already, that is its
+        difference from kept² C.
+        """
+        own = self.kept * self.noise**2 + slack
+        within = self.kept * self.masking
+        result = rows / (within * np.einsum("nj,nj->j", rows, rows) + own)
+        start = 0
+        for width in self.widths:
+            columns = slice(start, start + width)
+            start = columns.stop
+            if width > 1:
+                some = rows[:, columns]
+                matrix = within * some.T @ some + np.diag(own[columns])
+                result[:, columns] = linalg.solve(matrix, some.T, assume_a="pos").T
+        return result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,21 +124,21 @@ class Denoiser(PrincipalComponents):
         sample_weight: np.ndarray | None,
     ) -> Self:
         """Find the map; for rows with holes, by the covariance that their PCA says."""
-        if seen is None:
-            clean = covariance_of(X, linear.mean, sample_weight)
+        shape = linear.components.shape
+        n_kept = min(*shape, len(X)) if seen is None else min(shape)
+        if seen is None and len(X) < X.shape[1]:
+            rows = deviations_of(X, linear.mean, sample_weight)
+            found = _by_rows(rows, corruption, n_kept)
         else:
-            clean = linear.probabilistic().covariance
-        both, spoiled = corruption.covariances(clean)
-        scales = np.sqrt(spoiled.diagonal()) * (linear.column_scales > 0)
-        slack = SLACK * spoiled.diagonal().mean() or 1.0
-        spoiled[np.diag_indices_from(spoiled)] += slack
-        wiener = linalg.solve(spoiled, both, assume_a="pos").T
-        encoder, decoder = np.zeros((2, *linear.components.shape))
+            if seen is None:
+                clean = covariance_of(X, linear.mean, sample_weight)
+            else:
+                clean = linear.probabilistic().covariance
+            found = _by_columns(clean, corruption, n_kept)
+        encoder, decoder = np.zeros((2, *shape))
         variances = np.zeros(len(encoder))
-        n_kept = min(decoder.shape)
-        directions, found = leading_directions(wiener @ both.T, n_kept)
-        decoder[:n_kept], variances[:n_kept] = directions[:n_kept], found[:n_kept]
-        encoder[:n_kept] = decoder[:n_kept] @ wiener
+        spoiled, variances[:n_kept], decoder[:n_kept], encoder[:n_kept] = found
+        scales = np.sqrt(spoiled) * (linear.column_scales > 0)
         made = cls(
             **vars(linear),
             corruption=corruption,
@@ -137,6 +171,63 @@ class Denoiser(PrincipalComponents):
     ) -> PrincipalComponents:
         linear = super().of_rows(X, sample_weight)
         return self.of(linear, self.corruption, X, None, sample_weight)
+
+
+def _by_columns(clean: np.ndarray, corruption: Corruption, n_kept: int) -> Found:
+    """Find the map by the covariance of the clean rows.
+
+    Returns
+    -------
+    spoiled_variances : ndarray of shape (n_columns,)
+    variances : ndarray of shape (n_kept,)
+    decoder, encoder : ndarray of shape (n_kept, n_columns)
+    """
+    both, spoiled = corruption.covariances(clean)
+    variances = spoiled.diagonal().copy()
+    spoiled[np.diag_indices_from(spoiled)] += SLACK * variances.mean() or 1.0
+    factor = linalg.cho_factor(spoiled, lower=True, overwrite_a=True)
+
+    def product(V: np.ndarray) -> np.ndarray:
+        return both @ linalg.cho_solve(factor, both @ V)
+
+    if is_large(len(both), n_kept):
+        decoder, found = directions_of_product(product, len(both), n_kept)
+    else:
+        whole = both @ linalg.cho_solve(factor, both)
+        decoder, found = leading_directions(whole, n_kept)
+    decoder = decoder[:n_kept]
+    encoder = linalg.cho_solve(factor, both @ decoder.T).T
+    return variances, found[:n_kept], decoder, encoder
+
+
+def _by_rows(rows: np.ndarray, corruption: Corruption, n_kept: int) -> Found:
+    """Find the same by rows whose products are the covariance, where these are fewer.
+
+    With R the rows, k the share that is kept and B what the corruption adds within
+    cells, S is k² RᵀR + B, and by Woodbury's identity K S⁻¹ = k Rᵀ M⁻¹ R B⁻¹, of which
+    M = I + k² R B⁻¹Rᵀ has a row for each of R. K S⁻¹ Kᵀ is Rᵀ (I - M⁻¹) R.
+    """
+    kept = corruption.kept
+    variances = corruption.spoiled_variances(np.einsum("nj,nj->j", rows, rows))
+    over_own = corruption.over_own(rows, SLACK * variances.mean() or 1.0)
+    told = kept**2 * over_own @ rows.T
+    whole = told + np.eye(len(rows))
+    factor = linalg.cho_factor(whole, lower=True, overwrite_a=True)
+
+    def product(V: np.ndarray) -> np.ndarray:
+        return rows.T @ linalg.cho_solve(factor, told @ (rows @ V))
+
+    if is_large(len(rows), n_kept):
+        decoder, found = directions_of_product(product, rows.shape[1], n_kept)
+    else:
+        ratios, vectors = np.linalg.eigh(told)
+        ratios = np.maximum(ratios, 0.0)
+        root = vectors * np.sqrt(ratios / (1 + ratios))
+        products = root.T @ (rows @ rows.T) @ root
+        left, found = leading_directions(products, n_kept)
+        decoder = orthonormal(left[:n_kept] @ root.T @ rows)
+    encoder = kept * linalg.cho_solve(factor, rows @ decoder.T).T @ over_own
+    return variances, found[:n_kept], decoder, encoder
 
 
 def linear_model(

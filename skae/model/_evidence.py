@@ -22,12 +22,15 @@ from ..network._cells import Cells
 from ..network._importance import log_joint, log_mean_exp, normal_points
 from ..network._normal import gaussian_draws, gaussian_log_prob
 from ._conditional import OfParts, Part
+from ._leave_one_out import leave_one_out_by_points
 from ._model import Model
 
 CURVATURES = 4  # times that the climb to the mode of a posterior measures it
 CLIMBS = 2  # steps with each curvature
 STEP_LENGTHS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)
 LARGEST_DAMPING = 1e12
+FEW_FEATURES = 50  # each of which is left out with codes of its own
+SHARED_POINTS = 16  # times as many as one feature has, where all share them
 WIDEST_CODE = 64  # components that a matrix of curvatures per row is worth its time for
 
 
@@ -321,6 +324,30 @@ class NetworkConditional(OfParts):
     def effective_draws(self) -> np.ndarray:
         """How many codes carry the answers for each row."""
         return to_numpy(1 / self.log_weights.softmax(dim=0).square().sum(dim=0))
+
+    def leave_one_out(self) -> np.ndarray:
+        """Log-density of each cell given the others of its row."""
+        n_points, widths = len(self.codes), self.model.design.widths
+        density = NetworkDensity(self.model, n_points)
+        is_wide = len(widths) > FEW_FEATURES
+        n_shared = SHARED_POINTS * n_points if is_wide else None
+        return leave_one_out_by_points(self, density, widths, n_shared)
+
+    def log_weights_without_each(self) -> Iterator[np.ndarray]:
+        """Yield log-weights of some codes for the rows without each of their cells."""
+        model = self.model
+        cells = model.tensors(model.cells(model.encoded(self.X, self.seen)))
+        module: Any = model.module(self.codes.dtype)
+        at_once = max(1, model.chunk_rows // len(cells))
+        pairs = zip(
+            self.codes.split(at_once), self.log_weights.split(at_once), strict=True
+        )
+        with no_gradients():
+            for codes, log_weights in pairs:
+                each = module.loss.per_cell(module.decoder(codes), cells.values)
+                each = each if cells.seen is None else each * cells.seen
+                without = log_weights[:, :, None] - each
+                yield to_numpy(without).astype(np.float64)
 
     def parts(self) -> Iterator[Part]:
         """Yield what each code says of the cells, by its importance weight [1]_.

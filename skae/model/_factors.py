@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import logsumexp
+from sklearn.utils import gen_batches
 
 from ._codes_of_rows import CodesOfRows
 from ._conditional import OfParts, Part
 from ._em import REGULARISATION, frequencies_of
+from ._leave_one_out import leave_one_out_of
 from ._level_columns import TINY, LevelColumns, draw_index
 from ._mixture import Mixture
-from ._patterns import Pattern, distinct_patterns, inverse_of_triangles, softmax
+from ._patterns import (
+    LARGEST_STACK,
+    Pattern,
+    distinct_patterns,
+    inverse_of_triangles,
+    softmax,
+)
 
 REFINEMENTS = 3  # of a posterior mean: little noise leaves few digits
 
@@ -54,6 +63,12 @@ class FactorMixture:
     @property
     def n_numbers(self) -> int:
         return self.deviations.shape[1]
+
+    @property
+    def spans(self) -> tuple[slice, slice, slice]:
+        """Columns of codes, numbers and indicators in a row that has them all."""
+        first = self.n_codes + self.n_numbers
+        return slice(self.n_codes), slice(self.n_codes, first), slice(first, None)
 
     def codes_of_rows(self, X: np.ndarray, seen: np.ndarray) -> CodesOfRows:
         """Condition codes on the seen cells of each row.
@@ -135,9 +150,7 @@ class FactorMixture:
             left *= mask
             left *= left
             parts[:, part] -= 0.5 * (left @ deviation**-2.0 + volumes[:, part])
-        return FactorConditional(
-            self, X, seen, logsumexp(parts, axis=1), softmax(parts)
-        )
+        return FactorConditional(self, X, seen, logsumexp(parts, axis=1), parts)
 
     def plane(self, part: int, codes: np.ndarray) -> np.ndarray:
         """Return the means of numbers in a part, given codes."""
@@ -195,15 +208,48 @@ class FactorConditional(OfParts):
     seen : ndarray of bool of the same shape
     log_density : ndarray of shape (n_rows,)
         Of the codes and the seen cells, in nats.
-    memberships : ndarray of shape (n_rows, n_parts)
-        Chance that each row is of each part.
+    log_parts : ndarray of shape (n_rows, n_parts)
+        Log-density of each row and of its part.
     """
 
     mixture: FactorMixture
     X: np.ndarray
     seen: np.ndarray
     log_density: np.ndarray
-    memberships: np.ndarray
+    log_parts: np.ndarray
+
+    @cached_property
+    def memberships(self) -> np.ndarray:
+        """Chance that each row is of each part, of shape (n_rows, n_parts)."""
+        return softmax(self.log_parts)
+
+    def leave_one_out(self) -> np.ndarray:
+        """Log-density of each number and level given the codes and the others.
+
+        Of shape (n_rows, n_features). Codes are not left out.
+        """
+        mixture = self.mixture
+        features = np.arange(mixture.n_numbers + len(mixture.levels.widths))
+        result = np.zeros((len(self.X), len(features)))
+        size = LARGEST_STACK // max(self.log_parts.shape[1] * len(features), 1)
+        for rows in gen_batches(len(self.X), max(1, size)):
+            log_parts = self.log_parts[rows].T
+            result[rows] = leave_one_out_of(log_parts, self._cells(rows))
+        return result
+
+    def _cells(self, rows: slice) -> np.ndarray:
+        """Log-density of each cell given the code, (n_parts, n_rows, n_features)."""
+        mixture, X, seen = self.mixture, self.X[rows], self.seen[rows]
+        codes, numbers, levels = mixture.spans
+        cells = mixture.levels.log_chances_of_cells(
+            X[:, levels], seen[:, levels], mixture.chances
+        )
+        each = []
+        for part, deviation in enumerate(mixture.deviations):
+            left = (X[:, numbers] - mixture.plane(part, X[:, codes])) / deviation
+            of_part = -0.5 * (left**2 + np.log(2 * np.pi * deviation**2))
+            each.append(np.where(seen[:, numbers], of_part, 0.0))
+        return np.concatenate([each, cells], axis=2)
 
     def parts(self) -> Iterator[Part]:
         """Yield the parts of the mixture."""

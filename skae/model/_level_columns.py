@@ -83,11 +83,26 @@ class LevelColumns:
     def log_chances_of(
         self, chosen: np.ndarray, present: np.ndarray, chances: np.ndarray
     ) -> np.ndarray:
+        of_chosen, of_present = self._logs(chances)
+        return chosen @ of_chosen.T + present @ of_present.T
+
+    def log_chances_of_cells(
+        self, Z: np.ndarray, seen: np.ndarray, chances: np.ndarray
+    ) -> np.ndarray:
+        """Log-chance of each level, (n_parts, n_rows, n_columns); zero if not seen."""
+        of_chosen, of_present = self._logs(chances)
+        chosen, present = self.chosen(Z, seen)
+        each = chosen * of_chosen[:, None] + present * of_present[:, None]
+        starts = np.array([span.start for span in self.spans], dtype=int)
+        return np.add.reduceat(each, starts, axis=2)
+
+    def _logs(self, chances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what chosen and what present indicators add to a log-chance."""
         widths = np.array(self.widths, dtype=int)
         alone = np.repeat(widths == 1, widths)
         first = np.log(np.maximum(1 - chances, TINY)) * alone
         second = np.log(np.maximum(chances, TINY))
-        return chosen @ (second - first).T + present @ first.T
+        return second - first, first
 
     def shrunk(
         self, chosen: np.ndarray, present: np.ndarray, frequencies: np.ndarray

@@ -9,9 +9,12 @@ import numpy as np
 from sklearn.utils import gen_batches
 
 from ._conditional import OfParts, Part
+from ._leave_one_out import without_each
 from ._level_columns import LevelColumns
 from ._patterns import LARGEST_STACK
-from ._ppca import ProbabilisticPCA
+from ._ppca import Conditional, ProbabilisticPCA
+
+LEAST_FREE = 1e-6  # share of the noise of a number that its own code does not follow
 
 
 @dataclass(frozen=True)
@@ -115,13 +118,13 @@ class LinearConditional(OfParts):
         """Yield the one part that this is."""
         density, n_numbers = self.density, self.density.n_numbers
         loadings, noise = density.numbers.loadings, density.numbers.noise_variance
-        outer = (loadings[:, :, None] * loadings[:, None, :]).reshape(n_numbers, -1)
+        outer = _outer(loadings)
         mean, variance = np.zeros(self.X.shape), np.zeros(self.X.shape)
         mean[:, n_numbers:], variance[:, n_numbers:] = density.levels.moments(
             density.chances
         )
-        for rows, filled, covariances in self._codes():
-            mean[rows, :n_numbers] = filled
+        for rows, known, covariances in self._codes():
+            mean[rows, :n_numbers] = known.filled
             flat = covariances.reshape(len(covariances), -1)
             variance[rows, :n_numbers] = flat @ outer.T + noise
         mean, variance = np.where(self.seen, [self.X, 0 * self.X], [mean, variance])
@@ -134,16 +137,59 @@ class LinearConditional(OfParts):
         drawn = generator.standard_normal((n, *self.X.shape))
         chances = np.broadcast_to(density.chances, drawn[:, :, n_numbers:].shape)
         drawn[:, :, n_numbers:] = density.levels.draw(chances, generator)
-        for rows, filled, covariances in self._codes():
-            size = (n, len(filled), loadings.shape[1], 1)
+        for rows, known, covariances in self._codes():
+            size = (n, len(known.filled), loadings.shape[1], 1)
             codes = _roots(covariances) @ generator.standard_normal(size)
             numbers = drawn[:, rows, :n_numbers]
             numbers *= np.sqrt(noise)
-            numbers += filled + codes[..., 0] @ loadings.T
+            numbers += known.filled + codes[..., 0] @ loadings.T
         return np.where(self.seen, self.X, drawn)
 
-    def _codes(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """Yield rows, filled with their means, and the covariances of their codes.
+    def leave_one_out(self) -> np.ndarray:
+        """Log-density of each cell given the others of its row.
+
+        Where a number is told by hardly anything but itself, rounding leaves nothing of
+        the rest: the others are conditioned on alone.
+        """
+        density, numbers = self.density, slice(self.density.n_numbers)
+        levels, widths = slice(density.n_numbers, None), density.levels.widths
+        of_numbers, free = self._given_other_numbers()
+        (of_levels,) = density.levels.log_chances_of_cells(
+            self.X[:, levels], self.seen[:, levels], density.chances[None]
+        )
+        seen = self.seen[:, numbers]
+        result = np.c_[np.where(seen, of_numbers, 0.0), of_levels]
+        own = np.c_[seen & (free < LEAST_FREE), np.zeros(of_levels.shape, dtype=bool)]
+        whole = np.broadcast_to(self.log_density[:, None], own.shape)[own]
+        of_columns = (1,) * density.n_numbers + widths
+        cells = self.X, self.seen, of_columns, own
+        result[own] = whole - without_each(density, *cells)
+        return result
+
+    def _given_other_numbers(self) -> tuple[np.ndarray, np.ndarray]:
+        """Log-density of numbers given the others, and what these leave free [1]_.
+
+        The rest is the leverage of a number: how much its expectation follows it.
+
+        References
+        ----------
+        .. [1] Cook, R. D. and Weisberg, S. (1982). Residuals and influence in
+           regression. Chapman and Hall, section 2.2.
+        """
+        numbers, ppca = slice(self.density.n_numbers), self.density.numbers
+        noise, outer = ppca.noise_variance, _outer(ppca.loadings)
+        result, free = np.zeros((2, len(self.X), self.density.n_numbers))
+        for rows, known, covariances in self._codes():
+            left = self.X[rows, numbers] - ppca.mean - known.codes @ ppca.loadings.T
+            flat = covariances.reshape(len(covariances), -1)
+            free[rows] = 1 - flat @ outer.T / noise
+            variances = noise / np.maximum(free[rows], LEAST_FREE)
+            exponent = left**2 * variances / noise**2
+            result[rows] = -0.5 * (np.log(2 * np.pi * variances) + exponent)
+        return result, free
+
+    def _codes(self) -> Iterator[tuple[slice, Conditional, np.ndarray]]:
+        """Yield rows, what is known of their codes, and the covariances of these.
 
         There is one covariance where it is the same for all.
         """
@@ -153,7 +199,13 @@ class LinearConditional(OfParts):
             seen = self.seen[rows, numbers]
             known = self.density.numbers.given(self.X[rows, numbers], seen)
             count = 1 if (seen == seen[:1]).all() else None
-            yield rows, known.filled, known.covariances[:count]
+            yield rows, known, known.covariances[:count]
+
+
+def _outer(loadings: np.ndarray) -> np.ndarray:
+    """Products of the loadings of each number, (n_numbers, n_components ** 2)."""
+    outer = loadings[:, :, None] * loadings[:, None, :]
+    return outer.reshape(len(loadings), loadings.shape[1] ** 2)
 
 
 def _roots(covariances: np.ndarray) -> np.ndarray:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.special import logsumexp
 
 from ._conditional import OfParts, Part
+from ._leave_one_out import leave_one_out_of
 from ._level_columns import LevelColumns, draw_index
 from ._patterns import LARGEST_STACK, Groups, Pattern, patterns_of, softmax
 
@@ -83,7 +85,7 @@ class Mixture:
             parts[rows] += pattern.log_density(pattern.deviations(X[rows]))
         log_density = logsumexp(parts, axis=1)
         log_density[~seen.any(axis=1)] = 0.0  # where the weights' sum is rounded
-        return MixtureConditional(self, X, seen, log_density, softmax(parts))
+        return MixtureConditional(self, X, seen, log_density, parts)
 
     def memberships(self, X: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
         """Chance that each row is of each part, of shape (n_rows, n_parts)."""
@@ -125,15 +127,20 @@ class MixtureConditional(OfParts):
     seen : ndarray of bool of shape (n_rows, n_columns)
     log_density : ndarray of shape (n_rows,)
         Of the seen cells, in nats: a density of numbers and a chance of levels.
-    memberships : ndarray of shape (n_rows, n_parts)
-        Chance that each row is of each part.
+    log_parts : ndarray of shape (n_rows, n_parts)
+        Log-density of each row and of its part.
     """
 
     mixture: Mixture
     X: np.ndarray
     seen: np.ndarray
     log_density: np.ndarray
-    memberships: np.ndarray
+    log_parts: np.ndarray
+
+    @cached_property
+    def memberships(self) -> np.ndarray:
+        """Chance that each row is of each part, of shape (n_rows, n_parts)."""
+        return softmax(self.log_parts)
 
     @property
     def effective_draws(self) -> np.ndarray:
@@ -184,6 +191,23 @@ class MixtureConditional(OfParts):
             if not columns.all():
                 self._draw_numbers(drawn, columns, rows, part)
         return np.where(self.seen, self.X, drawn)
+
+    def leave_one_out(self) -> np.ndarray:
+        """Log-density of each cell given the others of its row."""
+        mixture, numbers = self.mixture, slice(self.mixture.n_numbers)
+        n_features = mixture.n_numbers + len(mixture.levels.widths)
+        result = np.zeros((len(self.X), n_features))
+        groups = patterns_of(self.seen[:, numbers])
+        for pattern, rows in mixture._patterns(groups, wanted=False):
+            X, levels = self.X[rows], slice(mixture.n_numbers, None)
+            cells = np.zeros((len(mixture.weights), len(rows), n_features))
+            deviations = pattern.deviations(X)
+            cells[:, :, pattern.seen] = pattern.leave_one_out(deviations)
+            cells[:, :, levels] = mixture.levels.log_chances_of_cells(
+                X[:, levels], self.seen[rows, levels], mixture.chances
+            )
+            result[rows] = leave_one_out_of(self.log_parts[rows].T, cells)
+        return result
 
     def _patterns(self) -> Iterator[tuple[Pattern, np.ndarray]]:
         seen = self.seen[:, : self.mixture.n_numbers]

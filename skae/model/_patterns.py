@@ -93,6 +93,22 @@ class Pattern:
         constant = np.log(self.whitening.diagonal(axis1=1, axis2=2)).sum(axis=1)
         return constant - 0.5 * len(self.seen) * np.log(2 * np.pi) - exponent
 
+    def leave_one_out(self, deviations: np.ndarray) -> np.ndarray:
+        """Log-density of each seen number given the others [1]_.
+
+        Of shape (n_parts, n_rows, n_seen). The precision matrix has all of them: a
+        number is about as far from its mean given the others as what the matrix makes
+        of the deviations, over its own precision, which is its element.
+
+        References
+        ----------
+        .. [1] Rue, H. and Held, L. (2005). Gaussian Markov random fields, theorem 2.3.
+        """
+        pulls = deviations @ self.whitening.swapaxes(1, 2) @ self.whitening
+        precisions = (self.whitening**2).sum(axis=1)[:, None]
+        exponent = pulls**2 / precisions
+        return 0.5 * (np.log(precisions / (2 * np.pi)) - exponent)
+
     def moments(
         self, X: np.ndarray, memberships: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import linalg
+from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.decomposition import PCA
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import randomized_svd, svd_flip
@@ -18,6 +20,7 @@ SMALLEST_NOISE = 1e-12  # of the mean variance: keeps exact tables' density fini
 LARGEST_SVD = 200_000_000  # products up to which it takes a fraction of a second
 LARGEST_SPECTRUM = 500  # columns (or rows) up to which all eigenvalues do
 LARGEST_PRODUCTS = 1_500  # the same up to which a few exact eigenvalues do
+PRECISION = 1e-10  # of eigenvalues that are approached step by step
 POWER_STEPS = 7  # that sharpen random directions, as in scikit-learn's PCA
 
 
@@ -203,28 +206,48 @@ def _directions(
     n_samples, n_features = X.shape
     n_directions, size = min(X.shape), X.size
     is_long = n_samples >= 10 * n_features
-    is_large = n_directions > LARGEST_PRODUCTS and 10 * n_kept < n_directions
-    if is_long and not is_large:
+    are_many = is_large(n_directions, n_kept)
+    if is_long and not are_many:
         covariance = covariance_of(X, mean, weight)
         return *leading_directions(covariance, n_kept), covariance.diagonal().copy()
-    rows = (X - mean) * np.sqrt(weight / _degrees_of_freedom(weight))[:, None]
+    rows = deviations_of(X, mean, weight)
     if size * n_directions <= LARGEST_SVD:
         directions, variances = _by_svd(rows)
         return directions, variances, (directions.T**2) @ variances
     column_variances = np.einsum("nj,nj->j", rows, rows)
-    if is_large:
+    if are_many:
         _, singular_values, directions = randomized_svd(
             rows, n_kept, n_iter=POWER_STEPS, flip_sign=False, random_state=0
         )
         variances = singular_values**2
     elif n_samples < n_features:
         left, variances = leading_directions(rows @ rows.T, n_kept)
-        # They are orthonormal even where rounding is all that is left of a variance.
-        directions = linalg.qr((left[:n_kept] @ rows).T, mode="economic")[0].T
+        directions = orthonormal(left[:n_kept] @ rows)
     else:
         directions, variances = leading_directions(rows.T @ rows, n_kept)
     _, directions = svd_flip(None, directions, u_based_decision=False)
     return directions, variances, column_variances
+
+
+def is_large(n_directions: int, n_kept: int) -> bool:
+    """Tell whether a few directions are not worth the eigenvectors of matrices."""
+    return n_directions > LARGEST_PRODUCTS and 10 * n_kept < n_directions
+
+
+def orthonormal(directions: np.ndarray) -> np.ndarray:
+    """Make rows orthonormal, even where rounding is all that is left of a variance."""
+    directions = linalg.qr(directions.T, mode="economic")[0].T
+    return np.asarray(svd_flip(None, directions, u_based_decision=False)[1])
+
+
+def deviations_of(
+    X: np.ndarray, mean: np.ndarray, sample_weight: np.ndarray | None
+) -> np.ndarray:
+    """Return rows whose products are the unbiased covariance about a mean."""
+    weight = np.ones(len(X)) if sample_weight is None else sample_weight
+    return np.asarray(
+        (X - mean) * np.sqrt(weight / _degrees_of_freedom(weight))[:, None]
+    )
 
 
 def _degrees_of_freedom(weight: np.ndarray) -> float:
@@ -284,6 +307,24 @@ def covariance_of(
         centred = (X[rows] - mean) * roots[rows, None]
         covariance += centred.T @ centred  # in half the time of other products
     return covariance
+
+
+def directions_of_product(
+    product: Callable[[np.ndarray], np.ndarray], size: int, n_kept: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Leading eigenvectors of a covariance that is known by its products alone.
+
+    By Lanczos' method.
+    """
+    operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+    start = np.random.default_rng(0).normal(size=size)
+    if not product(start).any():  # which Lanczos' method cannot do without
+        return np.eye(n_kept, size), np.zeros(n_kept)
+    n_vectors = min(max(4 * n_kept, 20), size)
+    variances, vectors = eigsh(operator, n_kept, v0=start, ncv=n_vectors, tol=PRECISION)
+    order = np.argsort(variances)[::-1]
+    directions = orthonormal(vectors[:, order].T)
+    return directions, np.maximum(variances[order], 0.0)
 
 
 def leading_directions(

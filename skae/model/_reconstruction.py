@@ -17,15 +17,18 @@ from .._schema import Encoded
 from .._torch import make_generator, no_gradients, to_numpy
 from ._conditional import MOST_NUMBERS, OfParts, Part
 from ._em import fit_mixture
-from ._factors import FactorMixture, independent_columns
+from ._factors import FactorConditional, FactorMixture, independent_columns
 from ._given_codes import WIDEST, GivenCodes, JointMixture
+from ._leave_one_out import leave_one_out_by_points
 from ._level_columns import LevelColumns, draw_index, level_columns
-from ._mixture import Mixture
+from ._mixture import Mixture, MixtureConditional
 from ._model import Model
 
 CODE_PARTS = 30  # of the mixture that codes are drawn from
 ROWS_PER_PART = 20  # for each component of the code, or number of a row
 LEARNED_ROWS = 5_000
+FEW_FEATURES = 100  # each of which is left out in as little time as all by shared codes
+SHARED_POINTS = 8  # times as many as one feature has, where all share them
 COMPLETING_PARTS = 5  # of a mixture that draws the holes of a table
 
 
@@ -250,6 +253,25 @@ class ReconstructionConditional(OfParts):
         """How many codes carry the answers for each row."""
         return np.asarray(1 / (softmax(self.log_weights, axis=0) ** 2).sum(axis=0))
 
+    def leave_one_out(self) -> np.ndarray:
+        """Log-density of each cell given the others of its row."""
+        density, widths = self.density, self.density.model.design.widths
+        is_wide = len(widths) > FEW_FEATURES
+        n_shared = SHARED_POINTS * density.n_points if is_wide else None
+        return leave_one_out_by_points(self, density, widths, n_shared)
+
+    def log_weights_without_each(self) -> Iterator[np.ndarray]:
+        """Yield log-weights of some codes for the rows without each of their cells."""
+        n_left = _n_residuals(self.density.model)
+        for some in _at_once(self.codes, self.X):
+            codes = self.codes[some]
+            known, log_chances, _ = _at_codes(self.density, codes, self.X, self.seen)
+            each = known.leave_one_out()
+            of_numbers = each[:, each.shape[1] - n_left :]  # codes may come before
+            of_numbers = of_numbers.reshape(*codes.shape[:2], n_left)
+            cells = np.concatenate([of_numbers, log_chances], axis=2)
+            yield self.log_weights[some, :, None] - cells
+
     def parts(self) -> Iterator[Part]:
         """Yield what each code says of the cells, by its importance weight."""
         chances = softmax(self.log_weights, axis=0)
@@ -313,14 +335,23 @@ def _log_joint(
     density: ReconstructionDensity, codes: np.ndarray, X: np.ndarray, seen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-density of codes and of the seen cells, (n_points, n_rows), and decoded."""
-    n_left, shape = _n_residuals(density.model), codes.shape[:2]
+    known, log_chances, decoded = _at_codes(density, codes, X, seen)
+    log_joint = known.log_density.reshape(codes.shape[:2])
+    return log_joint + log_chances.sum(axis=2), decoded
+
+
+def _at_codes(
+    density: ReconstructionDensity, codes: np.ndarray, X: np.ndarray, seen: np.ndarray
+) -> tuple[MixtureConditional | FactorConditional, np.ndarray, np.ndarray]:
+    """Return what is said of residuals, log-chances of other cells, and decoded."""
+    shape = codes.shape[:2]
     codes, *cells = _each_at(codes, X, seen)
     output, decoded = _decoded(density.model, codes)
-    joined = density.with_residuals(codes, decoded, *cells)
-    result = density.joint.given(*joined).log_density
-    if n_left < X.shape[1]:
-        result = result + _log_chances(density.model, output, X, seen)
-    return result.reshape(shape), decoded
+    known = density.joint.given(*density.with_residuals(codes, decoded, *cells))
+    log_chances = np.zeros((*shape, 0))
+    if _n_residuals(density.model) < X.shape[1]:
+        log_chances = _log_chances(density.model, output, X, seen)
+    return known, log_chances, decoded
 
 
 def _decoded(model: Model, codes: np.ndarray) -> tuple[Tensor, np.ndarray]:
@@ -354,7 +385,7 @@ def _chances(model: Model, decoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def _log_chances(
     model: Model, output: Tensor, X: np.ndarray, seen: np.ndarray
 ) -> np.ndarray:
-    """Log-chance of the seen cells that have no residual, for each point and row."""
+    """Log-chance of each cell without a residual, (n_points, n_rows, n_features)."""
     n_points, n_left = len(output) // len(X), _n_residuals(model)
     encoded, values = model.encoded(X, seen), model.tensor(X)
     with no_gradients():
@@ -364,4 +395,4 @@ def _log_chances(
         log_chances = to_numpy(cells[..., n_left:]).astype(np.float64)
     if encoded.seen is not None:
         log_chances = np.where(encoded.seen[:, n_left:], log_chances, 0.0)
-    return log_chances.sum(axis=-1).ravel()
+    return log_chances

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp, softmax
 
 from ._conditional import Conditional, Density, OfParts, Part
+from ._leave_one_out import leave_one_out_of
 from ._level_columns import draw_index
 
 EM_STEPS = 300
@@ -42,7 +44,7 @@ class Stack:
         shares = [self.shares[name] for name in self.parts]
         each = np.column_stack([part.log_density for part in parts]) + np.log(shares)
         log_density = np.where(seen.any(axis=1), logsumexp(each, axis=1), 0.0)
-        return StackConditional(X, seen, parts, log_density, softmax(each, axis=1))
+        return StackConditional(X, seen, parts, log_density, each)
 
     def sample(self, n_rows: int, generator: np.random.Generator) -> np.ndarray:
         """Draw rows of shape (n_rows, n_columns), in an order that tells nothing."""
@@ -106,15 +108,20 @@ class StackConditional(OfParts):
     conditionals : list of Conditional
     log_density : ndarray of shape (n_rows,)
         Of the seen cells, in nats.
-    memberships : ndarray of shape (n_rows, n_parts)
-        Chance that each row is of each part.
+    log_parts : ndarray of shape (n_rows, n_parts)
+        Log-density of each row and of its part.
     """
 
     X: np.ndarray
     seen: np.ndarray
     conditionals: list[Conditional]
     log_density: np.ndarray
-    memberships: np.ndarray
+    log_parts: np.ndarray
+
+    @cached_property
+    def memberships(self) -> np.ndarray:
+        """Chance that each row is of each part, of shape (n_rows, n_parts)."""
+        return np.asarray(softmax(self.log_parts, axis=1))
 
     @property
     def effective_draws(self) -> np.ndarray:
@@ -128,6 +135,11 @@ class StackConditional(OfParts):
         for chance, known in pairs:
             for part in known.parts():
                 yield part._replace(chance=chance * part.chance)
+
+    def leave_one_out(self) -> np.ndarray:
+        """Log-density of each cell given the others of its row."""
+        cells = np.stack([known.leave_one_out() for known in self.conditionals])
+        return leave_one_out_of(self.log_parts.T, cells)
 
     def draws(self, n: int, generator: np.random.Generator) -> np.ndarray:
         """Draw whole rows, of shape (n, n_rows, n_columns), around the seen cells."""
