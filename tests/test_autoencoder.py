@@ -540,8 +540,8 @@ def test_a_row_with_holes_scores_by_the_cells_that_it_has():
 
 def test_neighbourhoods_draw_apart_what_is_apart():
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(6, 8)) * 3
-    groups = rng.integers(6, size=500)
+    centres = rng.normal(size=(15, 8)) * 3
+    groups = rng.integers(15, size=500)
     table = centres[groups] + rng.normal(size=(500, 8))
     fresh = centres[groups] + rng.normal(size=(500, 8))
     found = []
@@ -551,7 +551,7 @@ def test_neighbourhoods_draw_apart_what_is_apart():
         classify = KNeighborsClassifier(15).fit(codes, groups)
         found.append(classify.score(map_.transform(fresh), groups))
         assert map_.score(fresh) > PCA(2).fit(table).explained_variance_ratio_.sum()
-    assert found[1] > 0.95
+    assert found[1] > 0.9
     assert found[1] > found[0] + 0.03
 
 
