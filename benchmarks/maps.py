@@ -7,8 +7,8 @@ neighbours on the map, trained on the codes of the other rows::
 
     python benchmarks/maps.py --data FOLDER [--tables A,B] [--pictures PLACE]
 
-FOLDER is that of `features.py`; "free" is the autoencoder with `legibility=0`. UMAP
-needs umap-learn, and is left out where it is absent.
+FOLDER is that of `features.py`; "near" is the autoencoder with `neighborhood=3`, "free"
+with `legibility=0`. UMAP needs umap-learn, and is left out where it is absent.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ MODELS: dict[str, Reduction] = {
     "PCA": pca,
     "UMAP": umap,
     "skae": autoencoder,
+    "near": partial(autoencoder, neighborhood=3),
     "free": partial(autoencoder, legibility=0),
     "VAE": vae,
 }

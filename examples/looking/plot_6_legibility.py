@@ -4,8 +4,10 @@ A code that others can read
 
 An encoder that is free bends the code as it likes, if that tells more of a row. A model
 that follows must then undo the bending. ``legibility`` is the price of what is
-nonlinear in a code: at its default of 1 the code stays close to a linear one, and the
-decoder is free. ``legibility=0`` frees the encoder too, for compression.
+nonlinear in a code: at its default of 0.25 the code stays near a linear one, and the
+decoder is free. ``legibility=0`` frees the encoder too, for compression, and
+``neighborhood=3`` draws a map: what is near in the table is to be near on it, as in
+t-SNE, with a way back to rows, and a place for rows that are new.
 """
 
 # %%
@@ -19,13 +21,14 @@ from sklearn.model_selection import cross_val_score
 from skae import AutoencoderTransformer
 
 X, digits = load_digits(return_X_y=True)
-figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
+figure, axes = plt.subplots(1, 4, figsize=(15, 4), layout="constrained")
 for ax, (name, settings) in zip(
     axes,
     {
         "PCA": {"max_iter": 0},
-        "legibility=1": {},
+        "as it comes": {},
         "legibility=0": {"legibility": 0.0},
+        "neighborhood=3": {"neighborhood": 3.0},
     }.items(),
     strict=True,
 ):
