@@ -53,6 +53,7 @@ def objective(module, price=0.7):
         centre=torch.zeros(N_COLUMNS, dtype=torch.float64),
         sample=(Cells(draws(2, N_COLUMNS)), torch.ones(2)),
         legibility=price,
+        neighborhood=0.0,
     )
 
 
