@@ -555,6 +555,12 @@ def test_neighbourhoods_draw_apart_what_is_apart():
     assert found[1] > found[0] + 0.03
 
 
+def test_neighbourhoods_of_equal_rows_leave_the_start():
+    fitted = AutoencoderTransformer(2, neighborhood=3.0, max_iter=5, **QUICK)
+    assert (fitted.fit_transform(np.ones((50, 4))) == 0).all()
+    assert fitted.best_iter_ == 0
+
+
 @pytest.fixture(scope="module")
 def filled():
     fitted = AutoencoderTransformer(2, max_iter=20, **QUICK).fit(X)

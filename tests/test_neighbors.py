@@ -85,3 +85,4 @@ def test_the_distance_to_the_nearest_is_a_share_of_the_deviation():
     line = torch.arange(11.0).double()[:, None]
     assert_close(relative_distance(line), 1 / torch.tensor(10.0).double().sqrt())
     assert_close(relative_distance(7 * line + 3), relative_distance(line))
+    assert relative_distance(line[:1]) == relative_distance(torch.ones(5, 2)) == 0

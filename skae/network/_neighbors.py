@@ -12,7 +12,7 @@ ONE_OF = 40  # of which is a neighbour
 FEWEST = 3  # neighbours of a row
 NARROWNESS = 4.0  # of the kernel, beside the share of rows that are neighbours
 LEAST = -1e9  # logarithm of what is nothing beside a neighbour
-TINY = torch.finfo(torch.float32).tiny
+TINY = 1e-12  # variance of codes, or of rows, that are all equal
 
 
 def neighbor_losses(code: Tensor, values: Tensor) -> Tensor:
@@ -63,6 +63,8 @@ def _losses(code: Tensor, values: Tensor) -> Tensor:
 
 def relative_distance(values: Tensor) -> Tensor:
     """Return the median distance of a row to the nearest, over the rows' deviation."""
-    distances = torch.cdist(values, values).fill_diagonal_(math.inf)
+    distances = torch.cdist(values, values)
+    if len(values) > 1:
+        distances.fill_diagonal_(math.inf)
     deviation = values.var(dim=0, correction=0).sum().sqrt()
     return distances.min(dim=1).values.median() / (deviation + TINY)
