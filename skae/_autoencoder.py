@@ -414,15 +414,16 @@ class AutoencoderTransformer(BaseAutoencoder):
     ) -> Reconstruction:
         values = rows.cells.values
         deviation, centre = torch.std_mean(values, dim=0, correction=0)
-        few = rows.n_members > 1 and len(rows) <= VERY_FEW_ROWS
-        few = few and isinstance(module.loss, SquaredError)
-        noise = deviation * (NOISE_OF_FEW if few else DEFAULT_NOISE)
-        if self.neighborhood > 0:
-            near = relative_distance(rows.spread(NOISE_ROWS)[0].values)
-            noise = deviation * NOISE_OF_MAPS * near
         if self.noise != "auto":
             n_numbers = self._model.design.n_numbers
             noise = noise_scales(float(self.noise), deviation, n_numbers)
+        elif self.neighborhood > 0:
+            near = relative_distance(rows.spread(NOISE_ROWS)[0].values)
+            noise = deviation * NOISE_OF_MAPS * near
+        else:
+            few = rows.n_members > 1 and len(rows) <= VERY_FEW_ROWS
+            numbers = isinstance(module.loss, SquaredError)
+            noise = deviation * (NOISE_OF_FEW if few and numbers else DEFAULT_NOISE)
         return Reconstruction(
             module,
             generator,

@@ -325,10 +325,11 @@ def _later(estimator: BaseAutoencoder, drawn: dict[str, int]) -> dict[str, int]:
 def _split(estimator: BaseAutoencoder, reading: Reading, seed: int) -> Split:
     """Choose who judges; several networks may train side by side, from PCA."""
     alone = estimator.solver == "lbfgs" or estimator.max_iter == 0
-    is_auto = estimator.validation_fraction == "auto" and not reading.recurs
-    share = estimator._pace.judging_share if is_auto else estimator.validation_fraction
-    fraction = None if reading.recurs else share
-    can_fold = estimator._folds and not (alone or estimator._continues())
-    few = is_auto and fraction is not None and can_fold
+    fraction = None if reading.recurs else estimator.validation_fraction
+    can_fold = False
+    if fraction == "auto":
+        fraction = estimator._pace.judging_share
+        can_fold = estimator._folds and not (alone or estimator._continues())
     shape = len(reading.encoded) - reading.n_val, reading.encoded.matrix.shape[1]
-    return choose_split(shape, reading.n_val, fraction, seed, can_fold=few)
+    can_fold = can_fold and fraction is not None
+    return choose_split(shape, reading.n_val, fraction, seed, can_fold=can_fold)

@@ -179,10 +179,10 @@ class FittedAutoencoder(
             the likeliest.
         n_importance_samples : int, default=100
             Codes per row, at least 1. The time is that of `score_samples` once for each
-            column; of a hundred columns and more it is that for up to 16 times as many
-            codes, which all columns share, and once for each of the few cells that
-            these do not serve. What is expected takes it once for each column,
-            however many.
+            column; of more than 100 columns (`VAETransformer`: 50) it is that for up to
+            16 times as many codes, which all columns share, and once for each of the
+            few cells that these do not serve. What is expected takes it once for each
+            column, however many.
 
         Returns
         -------

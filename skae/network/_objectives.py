@@ -83,10 +83,10 @@ class Reconstruction:
         self.centre = centre
         self.sample = sample
         self.neighborhood = neighborhood
-        linear = isinstance(module.encoder, LinearPath) and neighborhood == 0
-        self.price = legibility / module.n_features if linear else 0.0
-        plain = neighborhood == 0
-        self.written_out = WrittenOut.of(module, self.price) if plain else None
+        is_map = neighborhood > 0
+        is_priced = isinstance(module.encoder, LinearPath) and not is_map
+        self.price = legibility / module.n_features if is_priced else 0.0
+        self.written_out = None if is_map else WrittenOut.of(module, self.price)
         self.of_users = [m for m in module.modules() if isinstance(m, Members)]
         self.module.settle(*sample)
 
