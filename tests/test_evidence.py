@@ -327,7 +327,9 @@ def test_a_wide_code_is_drawn_by_the_encoder_alone(monkeypatch):
     model, cells, points = curved_vae(mixture()), cells_of_table(), draws(7, N_CODES)
     monkeypatch.setattr("skae.model._evidence.WIDEST_CODE", N_CODES - 1)
     assert Proposal.of(model, cells).mode is None
-    _, log_weights = importance_draws(model, cells, points[:, None, :])
+    _, log_weights = importance_draws(
+        model, cells, model.posterior(cells), points[:, None, :]
+    )
     found = log_evidence_at(model, cells, points)
     assert_close(found, log_mean_exp(log_weights))
 
@@ -343,7 +345,9 @@ class Attention(nn.Module):
 
 def test_without_second_derivatives_the_encoder_draws_alone():
     model, cells, points = curved_vae(), cells_of_table(), draws(7, N_CODES)
-    _, log_weights = importance_draws(model, cells, points[:, None, :])
+    _, log_weights = importance_draws(
+        model, cells, model.posterior(cells), points[:, None, :]
+    )
     model.decoder = nn.Sequential(Attention(), model.decoder)
     assert Proposal.of(model, cells).mode is None
     found = log_evidence_at(model, cells, points)
@@ -430,7 +434,9 @@ def test_an_encoder_that_is_astray_costs_little_of_the_evidence(astray):
     exact, points = exact_log_density(cells.values), normal_points(128, N_CODES)
     found = log_evidence_at(model, cells, points)
     assert_close(found, exact, atol=0.02, rtol=0)
-    _, log_weights = importance_draws(model, cells, points[:, None, :])
+    _, log_weights = importance_draws(
+        model, cells, model.posterior(cells), points[:, None, :]
+    )
     by_encoder = log_mean_exp(log_weights)
     assert ((found - exact).abs() < (by_encoder - exact).abs()).all()
 
@@ -533,7 +539,9 @@ def test_log_evidence_is_the_logarithm_of_the_mean_importance_weight():
 def test_evidence_that_is_not_tight_is_the_mean_logarithm_of_the_weights():
     model, cells = misled_vae(), cells_with_holes(5)
     points = normal_points(7, N_CODES)
-    _, log_weights = importance_draws(model, cells, points[:, None, :])
+    _, log_weights = importance_draws(
+        model, cells, model.posterior(cells), points[:, None, :]
+    )
     expected = log_weights.mean(dim=0).where(cells.seen.any(dim=1), 0.0)
     found = log_evidence(model, cells, 7, tight=False)
     assert_close(found, expected)

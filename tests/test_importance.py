@@ -27,7 +27,7 @@ def test_importance_draws_are_codes_of_the_posterior_with_their_weights():
         cells_with_holes(),
         draws(7, 1, N_CODES),
     )
-    z, log_weights = importance_draws(model, cells, noise)
+    z, log_weights = importance_draws(model, cells, model.posterior(cells), noise)
     mean, log_variance = model.posterior(cells)
     assert z.shape == (7, 30, N_CODES)
     assert_close((z - mean) / (0.5 * log_variance).exp(), noise.expand(7, 30, N_CODES))

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
 from scipy import stats
 from settings import curved_table
 from sklearn.datasets import (
@@ -22,6 +23,7 @@ from sklearn.datasets import (
 )
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
@@ -156,7 +158,7 @@ def test_the_density_of_normal_scores_integrates_to_one():
 
 
 def test_the_estimate_rises_with_the_points_and_settles():
-    fitted = alone(VAETransformer(2, max_iter=100, **QUICK).fit(X))
+    fitted = alone(VAETransformer(2, max_iter=100, legibility=0, **QUICK).fit(X))
     one, some, more, most = (
         fitted.score_samples(X, n_importance_samples=n).mean() for n in (1, 8, 64, 1024)
     )
@@ -205,6 +207,34 @@ def test_one_wild_row_does_not_spoil_the_density_of_the_others():
     assert fitted.score(test) > VAETransformer(2, max_iter=0).fit(X).score(test)
 
 
+def departure(fitted, start):
+    """Share of the start's codes that no linear map of the fitted ones gives."""
+    codes, linear = fitted.transform(X), start.transform(X)
+    return 1 - LinearRegression().fit(codes, linear).score(codes, linear)
+
+
+def test_legibility_keeps_codes_near_those_of_the_start(trained):
+    start = VAETransformer(2, max_iter=0).fit(X)
+    free, kept = (
+        VAETransformer(2, legibility=price, max_iter=100, **QUICK).fit(X)
+        for price in (0, 10)
+    )
+    assert departure(kept, start) < 0.5 * departure(free, start)
+    assert kept.score(X) > start.score(X)
+
+
+@pytest.mark.parametrize(("n_rows", "price"), [(300, 0.8), (1500, 0)])
+def test_the_price_of_a_departure_falls_with_the_rows(n_rows, price):
+    rows = np.random.default_rng(0).normal(size=(n_rows, 3)) ** 3
+    auto, told = (
+        VAETransformer(1, legibility=legibility, max_iter=3, **QUICK).fit(
+            rows, X_val=rows[:50]
+        )
+        for legibility in ("auto", price)
+    )
+    assert_array_equal(auto.transform(rows), told.transform(rows))
+
+
 def test_the_divergence_of_each_component_is_told():
     fitted = VAETransformer(6, max_iter=100, **QUICK).fit(X)
     assert fitted.kl_per_component_.shape == (6,)
@@ -251,7 +281,7 @@ def test_a_mixture_prior_finds_clusters_of_codes():
     train, test = centres[rng.integers(0, 3, size=(2, 300))] + 0.3 * rng.normal(
         size=(2, 300, 3)
     )
-    common = {"n_particles": 1, "max_iter": 300, **QUICK}
+    common = {"n_particles": 1, "max_iter": 300, "legibility": 0, **QUICK}
     normal, mixture = (
         VAETransformer(2, prior=prior, **common).fit(train)
         for prior in ("normal", "mixture")

@@ -24,7 +24,10 @@ def log_joint(module: VariationalAutoencoder, z: Tensor, cells: Cells) -> Tensor
 
 
 def importance_draws(
-    module: VariationalAutoencoder, cells: Cells, noise: Tensor
+    module: VariationalAutoencoder,
+    cells: Cells,
+    posterior: tuple[Tensor, Tensor],
+    noise: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Draw codes from the encoder, and the logarithms of their importance weights.
 
@@ -32,6 +35,8 @@ def importance_draws(
     ----------
     module : VariationalAutoencoder
     cells : Cells
+    posterior : tuple of Tensor of shape (n_rows, n_components)
+        Means and log-variances that the encoder gives the rows.
     noise : Tensor of shape (n_points, n_rows or 1, n_components)
         Standard normal draws of the code, before its posterior scales them.
 
@@ -41,10 +46,8 @@ def importance_draws(
     log_weights : Tensor of shape (n_points, n_rows)
         log p(x, z) - log q(z | x), x being the seen cells.
     """
-    mean, log_variance = module.posterior(cells)
-    z = gaussian_draws(mean, log_variance, noise)
-    log_weights = log_joint(module, z, cells) - gaussian_log_prob(z, mean, log_variance)
-    return z, log_weights
+    z = gaussian_draws(*posterior, noise)
+    return z, log_joint(module, z, cells) - gaussian_log_prob(z, *posterior)
 
 
 def log_mean_exp(log_weights: Tensor) -> Tensor:

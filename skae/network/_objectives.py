@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from .._torch import make_generator
 from ._autoencoders import Autoencoder, VariationalAutoencoder
+from ._build import LinearStart
 from ._cells import Cells
 from ._importance import importance_draws, log_mean_exp, log_prob, normal_points
-from ._layers import LinearPath
+from ._layers import LinearPath, affine
 from ._neighbors import neighbor_losses
 from ._normal import gaussian_draws, gaussian_kl, gaussian_log_prob, standard_normal
 from ._passes import WrittenOut
@@ -22,6 +23,9 @@ from ._stacked import Members
 VALIDATION_POINTS = 8
 VALIDATION_DRAWS = 4  # of what a denoising autoencoder is judged to undo, for each row
 DEFENCE = 0.01  # share of the start in the density of a VAE
+MOST_SIGNAL = (
+    10.0  # over noise, that a component's departure from the start is priced by
+)
 
 
 class Reconstruction:
@@ -159,6 +163,11 @@ class EvidenceBound:
     component of a row cost nothing [4]_. What a component says beside a mixture prior
     is its divergence from a Gaussian of the prior's moments.
 
+    With an anchor, a start and a weight, codes that are not those of the start have a
+    price: the nats that the reconstruction which is linear in the code loses by the
+    departure, at a noise of at least a tenth of the component's signal. It is part of
+    what trains, not of what judges, which is the bound alone.
+
     References
     ----------
     .. [1] Kingma, D. P. and Welling, M. (2014). Auto-encoding variational Bayes. ICLR.
@@ -178,6 +187,7 @@ class EvidenceBound:
         free_bits: float,
         n_particles: int,
         is_stacked: bool = False,
+        anchor: tuple[LinearStart, float] | None = None,
     ) -> None:
         self.module = module
         self.generator = generator
@@ -186,6 +196,9 @@ class EvidenceBound:
         self.free_bits = free_bits
         self.n_particles = n_particles
         self.is_stacked = is_stacked
+        self.anchor = None
+        if anchor is not None and anchor[1] > 0:
+            self.anchor = Anchor.of(*anchor, like=next(module.parameters()))
         self.points = normal_points(VALIDATION_POINTS, module.prior.n_components)
 
     def begin_epoch(self, epoch: int, rate: float) -> None:
@@ -199,15 +212,26 @@ class EvidenceBound:
         noise = standard_normal(like, self.generator)
         if own is not None:
             cells, noise = cells.own(own), noise[:, own]
-        return -self._bound(cells, noise, self.beta)
+        posterior = self.module.posterior(cells)
+        loss = -self._bound(cells, posterior, noise, self.beta)
+        if self.anchor is not None:
+            loss = loss + self.anchor.price(cells.values, posterior[0])
+        return loss
 
     def validation_loss(self, cells: Cells, own: slice | None = None) -> Tensor:
         """Minus the bound at full β, at the same points for every row."""
         cells = cells.own(own)
         points = self.points.to(cells.values)[:, None, :]
-        return -self._bound(cells, points, self.full_beta)
+        posterior = self.module.posterior(cells)
+        return -self._bound(cells, posterior, points, self.full_beta)
 
-    def _bound(self, cells: Cells, noise: Tensor, beta: float) -> Tensor:
+    def _bound(
+        self,
+        cells: Cells,
+        posterior: tuple[Tensor, Tensor],
+        noise: Tensor,
+        beta: float,
+    ) -> Tensor:
         """Bound the log-density of each row by draws of the code.
 
         Importance weights are those of a likelihood: other β and free bits take the
@@ -217,20 +241,50 @@ class EvidenceBound:
         if self.is_stacked:
             noise = noise.unsqueeze(1)
         if beta == 1 and len(noise) > 1 and self.free_bits == 0:
-            _, log_weights = importance_draws(module, cells, noise)
+            _, log_weights = importance_draws(module, cells, posterior, noise)
             return defended(log_mean_exp(log_weights), cells)
-        mean, log_variance = module.posterior(cells)
-        z = gaussian_draws(mean, log_variance, noise)
+        z = gaussian_draws(*posterior, noise)
         log_likelihood = log_prob(module, z, cells).mean(dim=0)
-        said = gaussian_kl(mean, log_variance, *module.prior.moments()).clamp(min=0)
+        said = gaussian_kl(*posterior, *module.prior.moments()).clamp(min=0)
         if module.prior.is_standard:
             kl = said.sum(dim=-1)
         else:
-            log_ratio = gaussian_log_prob(z, mean, log_variance)
+            log_ratio = gaussian_log_prob(z, *posterior)
             kl = (log_ratio - module.prior.log_prob(z)).mean(dim=0)
         kl = kl + (self.free_bits - said).clamp(min=0).sum(dim=-1)
         bound = log_likelihood - beta * kl
         return defended(bound, cells) if beta == 1 else bound
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The codes of a linear start, and what it costs to depart from them.
+
+    Attributes
+    ----------
+    projection : Tensor of shape (n_components, n_columns)
+    bias : Tensor of shape (n_components,)
+    weight : Tensor of shape (n_components,)
+        Price of half a squared departure, in nats.
+    """
+
+    projection: Tensor
+    bias: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, start: LinearStart, legibility: float, like: Tensor) -> Anchor:
+        """Price departures by signal over noise, as the posterior's variance has it."""
+        log_variances = cast("Tensor", start.log_variances)
+        signal = torch.expm1(-log_variances).clamp(0, MOST_SIGNAL)
+        bias = -start.projection @ start.mean
+        tensors = start.projection, bias, legibility * signal
+        return cls(*(tensor.to(like) for tensor in tensors))
+
+    def price(self, values: Tensor, codes: Tensor) -> Tensor:
+        """Compute what the codes of each row cost."""
+        departure = codes - affine(values, self.projection, self.bias)
+        return 0.5 * departure.square() @ self.weight
 
 
 def defended(log_density: Tensor, cells: Cells) -> Tensor:
