@@ -125,7 +125,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         BFGS over the whole table, for small tables.
     learning_rate : float or "auto", default="auto"
         Highest rate of the schedule, which rises for 100 steps and falls to zero at the
-        end. "auto" is 0.012, 0.05 and 1 for the three solvers.
+        end. "auto" is 0.012, 0.05 and 1 for the three solvers; for "adam" less where a
+        hidden layer is wider than 256, in proportion.
     momentum : float in [0, 1), default=0.9
         Of the solver "sgd".
     batch_size : int or "auto", default="auto"

@@ -26,6 +26,7 @@ from .training._rows import Rows, StreamedRows
 SUMMARY_ROWS = 5_000  # training rows that a fitted summary is computed from
 FEWEST_SUMMARY_ROWS = 500  # the same of wide tables and codes
 SUMMARY_CELLS = 500_000_000  # decoded once for each component of the code
+USUAL_WIDTH = 256  # of hidden layers, up to which learning rates are meant for
 LEAST_GAIN = 0.01  # of the start's loss, that tells of a table of few rows
 # A high rate that falls for long needs fewer steps; bounds are noisier and bear less.
 BRISK = Pace(
@@ -144,7 +145,7 @@ def descend(
         report,
         prefer_start=prefer_start and split.is_held_out,
         settings=settings,
-        pace=_pace(split, pace),
+        pace=_pace(split, pace, max(model.design.hidden_layer_sizes, default=1)),
         group=group,
         checkpoint=run.checkpoint(_generators(objective, model)),
     )
@@ -227,8 +228,15 @@ def _warn(history: History, warm_up_epochs: int) -> None:
             warnings.warn(reason, ConvergenceWarning, stacklevel=6)
 
 
-def _pace(split: Split, usual: Pace) -> Pace:
-    """Choose the size of steps, and patience, by how many rows there are."""
-    if not isinstance(split, Folds):
-        return usual
-    return OF_VERY_FEW if split.of_very_few else OF_FEW
+def _pace(split: Split, usual: Pace, widest: int) -> Pace:
+    """Choose the size of steps, and patience, by rows and by the widest layer.
+
+    Beyond the usual width the learning rate falls with it: the best one is then the
+    same at any (Yang, G. et al. (2021). Tuning large neural networks via zero-shot
+    hyperparameter transfer. NeurIPS).
+    """
+    pace = usual
+    if isinstance(split, Folds):
+        pace = OF_VERY_FEW if split.of_very_few else OF_FEW
+    slower = min(1.0, USUAL_WIDTH / widest)
+    return replace(pace, learning_rate=pace.learning_rate * slower)

@@ -121,13 +121,13 @@ class VAETransformer(BaseAutoencoder):
         nats that the linear reconstruction from it loses. A likelihood gives narrow
         codes to columns that tell each other, and a model that follows misses the rest.
         The density pays up to 0.1 nats on small tables, 0.3 on large ones: "auto" falls
-        from 1 to 0 as training rows go from none to 1,500.
+        from 1 to 0 as training rows go from none to 1,500, if `beta` is 1.
     solver : {"adam", "sgd", "lbfgs"}, default="adam"
         AdamW; stochastic gradient descent with Nesterov momentum; or limited-memory
         BFGS over the whole table, for small tables.
     learning_rate : float or "auto", default="auto"
-        Highest rate of the schedule, which rises for 100 steps and falls to zero at the
-        end. "auto" is 0.005, 0.05 and 1 for the three solvers.
+        Highest rate of a short rise and a fall to zero. "auto" is 0.05 for "sgd", 1 for
+        "lbfgs" and 0.005 for "adam", or less in layers of more than 256, in proportion.
     momentum : float in [0, 1), default=0.9
         Of the solver "sgd".
     batch_size : int or "auto", default="auto"
@@ -508,7 +508,7 @@ class VAETransformer(BaseAutoencoder):
             module.prior.part(generator)
         legibility = self.legibility
         if legibility == "auto":
-            legibility = max(0.0, 1 - len(rows) / FEW_ROWS)
+            legibility = max(0.0, 1 - len(rows) / FEW_ROWS) if self.beta == 1 else 0
         start = linear_start(self._model.design, self._model.linear)
         return EvidenceBound(
             module,

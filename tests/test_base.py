@@ -1741,3 +1741,16 @@ def test_copies_of_every_row_change_no_fit(quick, copies):
     weighted = clone(quick).fit(X, sample_weight=np.full(len(X), copies))
     for other in (again, weighted):
         np.testing.assert_array_equal(other.transform(X), once.transform(X))
+
+
+@pytest.mark.parametrize(("widest", "share"), [(256, 1.0), (1024, 0.25)])
+@pytest.mark.parametrize(
+    ("kind", "rate"), [(AutoencoderTransformer, 0.012), (VAETransformer, 0.005)]
+)
+def test_wide_layers_take_smaller_steps(kind, rate, widest, share):
+    options = {"hidden_layer_sizes": (16, widest), "max_iter": 3, "random_state": 0}
+    auto, told = (
+        kind(learning_rate=learning_rate, **options).fit(X)
+        for learning_rate in ("auto", rate * share)
+    )
+    np.testing.assert_array_equal(auto.transform(X), told.transform(X))
