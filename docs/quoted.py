@@ -11,12 +11,23 @@ LINKS = {
     "[changelog](CHANGELOG.md)": "[changelog](changelog.md)",
     "[licence](LICENSE)": "licence",
 }
+TABLES = {  # of the README, by how their first lines begin
+    "maps": "| map |",
+    "drawn": "| rows from | told apart |",
+    "filled": "| model | NRMSE",
+    "drawn_for_a_model": "| rows from | score",
+}
 
 
 def section(text: str, title: str) -> str:
     """Return what a text has under a heading of the second level."""
     _, _, rest = text.partition(f"\n## {title}\n")
     return rest.partition("\n## ")[0]
+
+
+def table(text: str, head: str) -> str:
+    """Return the table whose first line begins like this."""
+    return text[text.index(f"\n{head}") + 1 :].partition("\n\n")[0] + "\n"
 
 
 def write(folder: Path) -> None:
@@ -27,6 +38,7 @@ def write(folder: Path) -> None:
         "design": section(readme, "Design"),
         "contributing": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"),
     }
+    parts |= {name: table(readme, head) for name, head in TABLES.items()}
     folder.mkdir(exist_ok=True)
     for name, text in parts.items():
         for link, shown in LINKS.items():
