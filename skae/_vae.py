@@ -16,7 +16,6 @@ from ._base import BaseAutoencoder
 from ._descent import SUMMARY_ROWS
 from ._piecewise import piecewise
 from ._schema import KINDS, Encoded, Kind
-from ._statistics import FEW_ROWS
 from ._validation import PARAMETERS
 from .model._conditional import Density
 from .model._evidence import NetworkBound, NetworkDensity
@@ -32,6 +31,7 @@ from .training._loop import Pace
 from .training._rows import FEWEST_EPOCHS, Rows
 
 ALIVE_NATS = 0.1  # that a component tells in the linear model, to be missed if it dies
+LEGIBLE_ROWS = 1000  # from which on the price of codes would cost the density
 ACTIVE_NATS = 0.01  # KL below which a component tells nothing of a row
 DIED = (
     "{} of {} components of the code died in training: they tell less than {} nats of "
@@ -121,7 +121,7 @@ class VAETransformer(BaseAutoencoder):
         nats that the linear reconstruction from it loses. A likelihood gives narrow
         codes to columns that tell each other, and a model that follows misses the rest.
         The density pays up to 0.1 nats on small tables, 0.3 on large ones: "auto" falls
-        from 1 to 0 as training rows go from none to 1,500, if `beta` is 1.
+        from 1 to 0 as training rows go from none to 1,000, if `beta` is 1.
     solver : {"adam", "sgd", "lbfgs"}, default="adam"
         AdamW; stochastic gradient descent with Nesterov momentum; or limited-memory
         BFGS over the whole table, for small tables.
@@ -508,7 +508,7 @@ class VAETransformer(BaseAutoencoder):
             module.prior.part(generator)
         legibility = self.legibility
         if legibility == "auto":
-            legibility = max(0.0, 1 - len(rows) / FEW_ROWS) if self.beta == 1 else 0
+            legibility = max(0.0, 1 - len(rows) / LEGIBLE_ROWS) if self.beta == 1 else 0
         start = linear_start(self._model.design, self._model.linear)
         return EvidenceBound(
             module,
