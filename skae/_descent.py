@@ -238,5 +238,4 @@ def _pace(split: Split, usual: Pace, widest: int) -> Pace:
     pace = usual
     if isinstance(split, Folds):
         pace = OF_VERY_FEW if split.of_very_few else OF_FEW
-    slower = min(1.0, USUAL_WIDTH / widest)
-    return replace(pace, learning_rate=pace.learning_rate * slower)
+    return replace(pace, width_factor=min(1.0, USUAL_WIDTH / widest))

@@ -92,6 +92,8 @@ class Pace:
         Gradient steps of a fit, unless five epochs are more.
     learning_rate : float
         Of Adam.
+    width_factor : float
+        Of that learning rate, where layers are wide. Weights decay as without it.
     square_decay : float
         Of Adam.
     fall_share : float
@@ -110,6 +112,7 @@ class Pace:
     batch_rows: int = 128
     n_steps: int = 3000
     learning_rate: float = LEARNING_RATES["adam"]
+    width_factor: float = 1.0
     square_decay: float = SQUARE_DECAY
     fall_share: float = 0.1
     check_steps: int = 50
@@ -216,7 +219,7 @@ class Training:
         if settings.early_stopping:
             self.patience = _resolve(settings.n_iter_no_change, patient)
             self.fall_patience = pace.fall_patience_steps / steps_per_epoch
-        usual = LEARNING_RATES | {"adam": pace.learning_rate}
+        usual = LEARNING_RATES | {"adam": pace.learning_rate * pace.width_factor}
         self.learning_rate = _resolve(settings.learning_rate, usual[settings.solver])
         self.solver = self._make_solver()
 
@@ -401,12 +404,14 @@ class Training:
                 weight_decay=settings.weight_decay,
                 l1_penalty=settings.l1_penalty,
             )
+        is_slower = settings.solver == "adam" and settings.learning_rate == "auto"
+        factor = self.pace.width_factor if is_slower else 1.0
         return GradientSolver(
             self.weights,
             settings.solver,
             self.learning_rate,
             momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
+            weight_decay=settings.weight_decay / factor,
             l1_penalty=settings.l1_penalty,
             square_decay=self.pace.square_decay,
         )
