@@ -126,7 +126,7 @@ class AutoencoderTransformer(BaseAutoencoder):
     learning_rate : float or "auto", default="auto"
         Highest rate of the schedule, which rises for 100 steps and falls to zero at the
         end. "auto" is 0.012, 0.05 and 1 for the three solvers; for "adam" less where a
-        hidden layer is wider than 256, in proportion.
+        hidden layer is wider than 256: an eighth at 1,024.
     momentum : float in [0, 1), default=0.9
         Of the solver "sgd".
     batch_size : int or "auto", default="auto"

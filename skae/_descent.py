@@ -231,11 +231,11 @@ def _warn(history: History, warm_up_epochs: int) -> None:
 def _pace(split: Split, usual: Pace, widest: int) -> Pace:
     """Choose the size of steps, and patience, by rows and by the widest layer.
 
-    Beyond the usual width the learning rate falls with it: the best one is then the
-    same at any (Yang, G. et al. (2021). Tuning large neural networks via zero-shot
-    hyperparameter transfer. NeurIPS).
+    Wide layers want a learning rate that falls with their width (Yang, G. et al.
+    (2021). Tuning large neural networks via zero-shot hyperparameter transfer. NeurIPS)
+    or, as measured here on layers of 512 and 1,000, a little faster.
     """
     pace = usual
     if isinstance(split, Folds):
         pace = OF_VERY_FEW if split.of_very_few else OF_FEW
-    return replace(pace, width_factor=min(1.0, USUAL_WIDTH / widest))
+    return replace(pace, width_factor=min(1.0, USUAL_WIDTH / widest) ** 1.5)

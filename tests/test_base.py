@@ -1743,7 +1743,7 @@ def test_copies_of_every_row_change_no_fit(quick, copies):
         np.testing.assert_array_equal(other.transform(X), once.transform(X))
 
 
-@pytest.mark.parametrize(("widest", "share"), [(256, 1.0), (1024, 0.25)])
+@pytest.mark.parametrize(("widest", "share"), [(256, 1.0), (1024, 0.125)])
 @pytest.mark.parametrize(
     ("kind", "rate"), [(AutoencoderTransformer, 0.012), (VAETransformer, 0.005)]
 )
