@@ -127,7 +127,7 @@ class VAETransformer(BaseAutoencoder):
         BFGS over the whole table, for small tables.
     learning_rate : float or "auto", default="auto"
         Highest rate of a short rise and a fall to zero. "auto" is 0.05 for "sgd", 1 for
-        "lbfgs" and 0.005 for "adam", or less in layers wider than 256: an eighth at 1,024.
+        "lbfgs" and 0.005 for "adam" (layers wider than 256: less, an eighth at 1,024).
     momentum : float in [0, 1), default=0.9
         Of the solver "sgd".
     batch_size : int or "auto", default="auto"
