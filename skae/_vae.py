@@ -121,7 +121,7 @@ class VAETransformer(BaseAutoencoder):
         nats that the linear reconstruction from it loses. A likelihood gives narrow
         codes to columns that tell each other, and a model that follows misses the rest.
         The density pays up to 0.1 nats on small tables, 0.3 on large ones: "auto" falls
-        from 1 to 0 as training rows go from none to 1,000, if `beta` is 1.
+        from 1 to 0 from no to 1,000 training rows, if `beta` is 1 and not for "sgd".
     solver : {"adam", "sgd", "lbfgs"}, default="adam"
         AdamW; stochastic gradient descent with Nesterov momentum; or limited-memory
         BFGS over the whole table, for small tables.
@@ -343,8 +343,7 @@ class VAETransformer(BaseAutoencoder):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.dropout = dropout
-        self.weight_decay = weight_decay
-        self.l1_penalty = l1_penalty
+        self.weight_decay, self.l1_penalty = weight_decay, l1_penalty
         self.linear_path = linear_path
         self.likelihood = likelihood
         self.categorical_features = categorical_features
@@ -353,19 +352,17 @@ class VAETransformer(BaseAutoencoder):
         self.prior, self.n_prior_components = prior, n_prior_components
         self.density = density
         self.n_particles, self.legibility = n_particles, legibility
-        self.solver = solver
+        self.solver, self.tol = solver, tol
         self.learning_rate, self.momentum = learning_rate, momentum
         self.batch_size = batch_size
         self.max_iter = max_iter
-        self.tol = tol
         self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
+        self.early_stopping, self.verbose = early_stopping, verbose
         self.validation_fraction = validation_fraction
         self.encoder, self.decoder = encoder, decoder
         self.warm_start = warm_start
         self.random_state = random_state
         self.device = device
-        self.verbose = verbose
 
     def score_samples(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
         """Compute the log-likelihood of each row, in nats; higher is more normal.
@@ -506,9 +503,10 @@ class VAETransformer(BaseAutoencoder):
     ) -> EvidenceBound:
         if not self._continues():
             module.prior.part(generator)
-        legibility = self.legibility
-        if legibility == "auto":
-            legibility = max(0.0, 1 - len(rows) / LEGIBLE_ROWS) if self.beta == 1 else 0
+        share = self.legibility
+        if share == "auto":  # steps of "sgd" are too large for a price that is steep
+            bears = self.beta == 1 and self.solver != "sgd"
+            share = max(0.0, 1 - len(rows) / LEGIBLE_ROWS) if bears else 0.0
         start = linear_start(self._model.design, self._model.linear)
         return EvidenceBound(
             module,
@@ -518,7 +516,7 @@ class VAETransformer(BaseAutoencoder):
             free_bits=self.free_bits,
             n_particles=self.n_particles,
             is_stacked=rows.n_members > 1,
-            anchor=(start, float(legibility)) if self.linear_path else None,
+            anchor=(start, float(share)) if self.linear_path else None,
         )
 
     def _make_density(self, encoded: Encoded, split: Split, seed: int) -> Density:

@@ -235,6 +235,16 @@ def test_the_price_of_a_departure_falls_with_the_rows(n_rows, price):
     assert_array_equal(auto.transform(rows), told.transform(rows))
 
 
+@pytest.mark.parametrize("options", [{"beta": 2.0}, {"solver": "sgd"}])
+def test_other_objectives_and_steps_have_no_price_of_their_own(options):
+    options = options | {"max_iter": 3} | QUICK
+    auto, free = (
+        VAETransformer(2, legibility=legibility, **options).fit(X)
+        for legibility in ("auto", 0)
+    )
+    assert_array_equal(auto.transform(X), free.transform(X))
+
+
 def test_the_divergence_of_each_component_is_told():
     fitted = VAETransformer(6, max_iter=100, **QUICK).fit(X)
     assert fitted.kl_per_component_.shape == (6,)
