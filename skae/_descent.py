@@ -26,7 +26,7 @@ from .training._rows import Rows, StreamedRows
 SUMMARY_ROWS = 5_000  # training rows that a fitted summary is computed from
 FEWEST_SUMMARY_ROWS = 500  # the same of wide tables and codes
 SUMMARY_CELLS = 500_000_000  # decoded once for each component of the code
-USUAL_WIDTH = 256  # of hidden layers, up to which learning rates are meant for
+USUAL_WIDTH = 256  # of the widest layer that the usual learning rate suits
 LEAST_GAIN = 0.01  # of the start's loss, that tells of a table of few rows
 # A high rate that falls for long needs fewer steps; bounds are noisier and bear less.
 BRISK = Pace(

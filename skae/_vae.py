@@ -503,10 +503,10 @@ class VAETransformer(BaseAutoencoder):
     ) -> EvidenceBound:
         if not self._continues():
             module.prior.part(generator)
-        share = self.legibility
-        if share == "auto":  # steps of "sgd" are too large for a price that is steep
+        price = self.legibility
+        if price == "auto":  # steps of "sgd" are too large for a price that is steep
             bears = self.beta == 1 and self.solver != "sgd"
-            share = max(0.0, 1 - len(rows) / LEGIBLE_ROWS) if bears else 0.0
+            price = max(0.0, 1 - len(rows) / LEGIBLE_ROWS) if bears else 0.0
         start = linear_start(self._model.design, self._model.linear)
         return EvidenceBound(
             module,
@@ -516,7 +516,7 @@ class VAETransformer(BaseAutoencoder):
             free_bits=self.free_bits,
             n_particles=self.n_particles,
             is_stacked=rows.n_members > 1,
-            anchor=(start, float(share)) if self.linear_path else None,
+            anchor=(start, float(price)) if self.linear_path else None,
         )
 
     def _make_density(self, encoded: Encoded, split: Split, seed: int) -> Density:

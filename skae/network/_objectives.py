@@ -23,9 +23,7 @@ from ._stacked import Members
 VALIDATION_POINTS = 8
 VALIDATION_DRAWS = 4  # of what a denoising autoencoder is judged to undo, for each row
 DEFENCE = 0.01  # share of the start in the density of a VAE
-MOST_SIGNAL = (
-    10.0  # over noise, that a component's departure from the start is priced by
-)
+MOST_SIGNAL = 10.0  # over noise, that leaving the codes of the start is priced by
 
 
 class Reconstruction:
