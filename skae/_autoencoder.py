@@ -18,6 +18,7 @@ from ._piecewise import piecewise
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
 from .model._denoiser import noise_scales
+from .model._model import Model
 from .model._reconstruction import ReconstructionDensity
 from .network._autoencoders import Autoencoder
 from .network._design import Design
@@ -438,7 +439,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         )
 
     def _make_density(
-        self, encoded: Encoded, split: Split, seed: int
+        self, encoded: Encoded, split: Split, judged: list[Model], seed: int
     ) -> ReconstructionDensity:
         some = encoded.take(split.training)
         return ReconstructionDensity.learn(self._model, some, seed)

@@ -47,7 +47,6 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = PARAMETERS
     # Whether small tables are judged by folds: dear where a step is.
-    _folds: ClassVar[bool] = True
     _pace: ClassVar[Pace] = BRISK
     # How "auto" scales numbers of any sign where the table has columns of levels too.
     _scaling_beside_levels: ClassVar[str] = "standard"
@@ -205,8 +204,13 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         """Make what training minimises."""
 
     @abstractmethod
-    def _make_density(self, encoded: Encoded, split: Split, seed: int) -> Density:
-        """Make the density of rows; set what else is learned from a trained model."""
+    def _make_density(
+        self, encoded: Encoded, split: Split, judged: list[Model], seed: int
+    ) -> Density:
+        """Make the density of rows; set what else is learned from a trained model.
+
+        Models that have not seen the judges come with it where the model has.
+        """
 
     # ------------------------------------------------------------- steps of fit
 
@@ -228,7 +232,8 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         self.__dict__ |= self._learned(descent)
         with progress.phase("density"):
             self._summary_seed = seeds["summary"]
-            make = partial(self._make_density, encoded, split, seeds["summary"])
+            judged = descent.judged
+            make = partial(self._make_density, encoded, split, judged, seeds["summary"])
             if self._takes_steps:  # a chunk need not pay for what is seldom asked
                 self._density = Deferred(make)
                 return
@@ -329,7 +334,7 @@ def _split(estimator: BaseAutoencoder, reading: Reading, seed: int) -> Split:
     can_fold = False
     if fraction == "auto":
         fraction = estimator._pace.judging_share
-        can_fold = estimator._folds and not (alone or estimator._continues())
+        can_fold = not (alone or estimator._continues())
     shape = len(reading.encoded) - reading.n_val, reading.encoded.matrix.shape[1]
     can_fold = can_fold and fraction is not None
     return choose_split(shape, reading.n_val, fraction, seed, can_fold=can_fold)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -85,11 +85,14 @@ class Descent:
     history : History
     carried : ndarray of shape (n_components,)
         Share of the table's variance that each component carries.
+    judged : list of Model
+        What became of networks that have not seen the judges, where the model has.
     """
 
     model: Model
     history: History
     carried: np.ndarray
+    judged: list[Model] = field(default_factory=list)
 
 
 class Spectator(Report, Protocol):
@@ -160,7 +163,8 @@ def descend(
     with threads_that_pay(training.products_per_step):
         history = training.run()
     _warn(history, objective.warm_up_epochs)
-    return _ended(model, encoded, crew, rows, history)
+    descent = _ended(model, encoded, crew, rows, history)
+    return replace(descent, judged=crew.judged())
 
 
 def _on_device(model: Model, encoded: Encoded) -> Any:

@@ -36,5 +36,5 @@ def _density(
     if not model.design.is_variational:
         return ReconstructionDensity.learn(model, rows, seed)
     return density_of_networks(
-        model, rows, rows, seed, alone=True, trained=True, can_judge=False
+        model, [], seed, alone=True, trained=True, can_judge=False
     )

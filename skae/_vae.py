@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -19,13 +19,13 @@ from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
 from .model._conditional import Density
 from .model._evidence import NetworkBound, NetworkDensity
-from .model._model import Model, linear_start
-from .model._network_stack import density_of_networks
+from .model._model import Model
+from .model._network_stack import Judged, density_of_networks
 from .network._autoencoders import VariationalAutoencoder
 from .network._design import Design
-from .network._layers import ModuleFactory
+from .network._layers import LinearPath, ModuleFactory
 from .network._likelihoods import LIKELIHOODS
-from .network._objectives import EvidenceBound
+from .network._objectives import Anchor, EvidenceBound
 from .training._folds import Split
 from .training._loop import Pace
 from .training._rows import FEWEST_EPOCHS, Rows
@@ -286,7 +286,6 @@ class VAETransformer(BaseAutoencoder):
     True
     """
 
-    _folds = False
     _pace = Pace()
     _scaling_beside_levels = "quantile"  # what is drawn has spikes, steps and range
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -503,11 +502,11 @@ class VAETransformer(BaseAutoencoder):
     ) -> EvidenceBound:
         if not self._continues():
             module.prior.part(generator)
-        price = self.legibility
-        if price == "auto":  # steps of "sgd" are too large for a price that is steep
-            bears = self.beta == 1 and self.solver != "sgd"
-            price = max(0.0, 1 - len(rows) / LEGIBLE_ROWS) if bears else 0.0
-        start = linear_start(self._model.design, self._model.linear)
+        anchor = None
+        if self.linear_path and (price := _price(self, len(rows))):
+            start = self._model.untrained() if self._continues() else module
+            encoder = cast("LinearPath", start.encoder)
+            anchor = Anchor.of(encoder, self._model.design.n_columns, price)
         return EvidenceBound(
             module,
             generator,
@@ -516,10 +515,12 @@ class VAETransformer(BaseAutoencoder):
             free_bits=self.free_bits,
             n_particles=self.n_particles,
             is_stacked=rows.n_members > 1,
-            anchor=(start, float(price)) if self.linear_path else None,
+            anchor=anchor,
         )
 
-    def _make_density(self, encoded: Encoded, split: Split, seed: int) -> Density:
+    def _make_density(
+        self, encoded: Encoded, split: Split, judged: list[Model], seed: int
+    ) -> Density:
         """Stack the networks with closed forms, by the rows that judge."""
         told = self._model.divergences(encoded.take(split.training[:SUMMARY_ROWS]))
         self.kl_per_component_ = told.mean(axis=0)
@@ -527,10 +528,11 @@ class VAETransformer(BaseAutoencoder):
         # Without a linear path they have to come alive first.
         if self.n_iter_ >= (1 if self.linear_path else FEWEST_EPOCHS):
             _warn_of_dead(self._model, self.kl_per_component_)
+        cuts = [map(encoded.take, rows) for rows in split.cuts()]
+        models = judged or [self._model]
         density = density_of_networks(
             self._model,
-            encoded.take(split.training),
-            encoded.take(split.judging),
+            [Judged(one, *rows) for one, rows in zip(models, cuts, strict=True)],
             seed,
             alone=self.density == "networks",
             trained=self.n_iter_ > 0,
@@ -539,6 +541,15 @@ class VAETransformer(BaseAutoencoder):
         self.density_shares_ = {"vae": 0.0, "ppca": 0.0, "mixture": 0.0}
         self.density_shares_ |= density.shares
         return density
+
+
+def _price(estimator: VAETransformer, n_rows: int) -> float:
+    """Say what codes cost that leave those of the linear start."""
+    if estimator.legibility != "auto":
+        return float(estimator.legibility)
+    # Steps of "sgd" are too large for a price that is steep.
+    bears = estimator.beta == 1 and estimator.solver != "sgd"
+    return max(0.0, 1 - n_rows / LEGIBLE_ROWS) if bears else 0.0
 
 
 def _warn_of_dead(model: Model, nats: np.ndarray) -> None:

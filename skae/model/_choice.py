@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property
 
 import numpy as np
 
@@ -32,26 +32,50 @@ PATTERN_WORK = 30_000  # multiplications that one part of one pattern costs besi
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A mixture as the rows that judge have seen it, and what it is on all rows."""
+class Trial:
+    """Rows that mixtures are fitted to, and others that judge them.
 
-    judged: Mixture
+    Attributes
+    ----------
+    rows, judges : WeightedRows
+    safeguard : Density or None
+        What will stand beside the mixtures, with a small share: a wild row that judges
+        is then told by that, and does not choose among mixtures that it is wild to.
+    """
+
+    rows: WeightedRows
+    judges: WeightedRows
+    safeguard: Density | None = None
+
+    @cached_property
+    def least(self) -> np.ndarray:
+        """Log-density that each judge has without any mixture."""
+        if self.safeguard is None:
+            return np.full(len(self.judges), -np.inf)
+        known = self.safeguard.given(self.judges.X, self.judges.seen)
+        return np.log(DEFENCE) + known.log_density
+
+    def scores(self, mixture: Mixture) -> np.ndarray:
+        """Log-density that each judge has with a mixture."""
+        known = mixture.given(self.judges.X, self.judges.seen)
+        return np.logaddexp(known.log_density, self.least)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A mixture as the judges of each trial see it, and what it is on all rows."""
+
+    judged: list[Mixture]
     final: Mixture
 
 
 @one_thread
 def choose_mixture(
-    X: np.ndarray,
-    seen: np.ndarray,
-    weight: np.ndarray,
-    judged_X: np.ndarray,
-    judged_seen: np.ndarray,
-    judged_weight: np.ndarray,
+    trials: Sequence[Trial],
     levels: LevelColumns,
     scales: np.ndarray,
     floor: np.ndarray,
     seed: int,
-    safeguard: Density | None = None,
 ) -> Choice | None:
     """Fit mixtures and stack those under which other rows are likeliest.
 
@@ -60,48 +84,49 @@ def choose_mixture(
 
     Parameters
     ----------
-    X, judged_X : ndarray of shape (n_rows, n_columns), (n_judges, n_columns)
-    seen, judged_seen : ndarray of bool of the same shapes
-    weight, judged_weight : ndarray of shape (n_rows,), (n_judges,)
+    trials : sequence of Trial
+        The rows and the judges of each are the same table.
     levels : LevelColumns
     scales : ndarray of shape (n_numbers,)
         Standard deviations of the numbers.
     floor : ndarray of shape (n_numbers,)
         Smallest standard deviation of a number within a part.
     seed : int
-    safeguard : Density or None
-        What will stand beside the mixtures, with a small share: a wild row that judges
-        is then told by that, and does not choose among mixtures that it is wild to.
 
     Returns
     -------
     choice : Choice or None
         None where the table has too few rows, or too many columns, for any.
     """
+    units = np.r_[scales, np.ones(levels.width)]
 
-    def fitted(rows: WeightedRows, how: _How) -> Mixture:
+    def scaled(rows: WeightedRows) -> WeightedRows:
+        return replace(rows, X=rows.X / units).thinned(seed)
+
+    def fitted(how: _How, rows: WeightedRows) -> Mixture:
         return _fit_as(how, rows, levels, seed).times(scales, floor)
 
-    units = np.r_[scales, np.ones(levels.width)]
-    judges = WeightedRows.distinct(judged_X, judged_seen, judged_weight)
-    rows = WeightedRows.distinct(X / units, seen, weight).thinned(seed)
-    least = np.full(len(judges), -np.inf)
-    if safeguard is not None:
-        known = safeguard.given(judges.X, judges.seen)
-        least = np.log(DEFENCE) + known.log_density
-    trials = _tried(partial(fitted, rows), judges, least, _families(rows, levels))
-    if not trials:
+    parts = [scaled(trial.rows) for trial in trials]
+
+    def judged(how: _How) -> _Candidate:
+        mixtures = [fitted(how, rows) for rows in parts]
+        pairs = zip(trials, mixtures, strict=True)
+        scores = np.concatenate([trial.scores(mixture) for trial, mixture in pairs])
+        return _Candidate(how, mixtures, scores, float(weight @ scores / weight.sum()))
+
+    weight = np.concatenate([trial.judges.weight for trial in trials])
+    candidates = _best(judged, _families(parts[0], levels))
+    if not candidates:
         return None
-    scores = np.column_stack([trial.scores for trial in trials])
-    shares = stack(scores, np.zeros(len(trials)), judges.weight)
-    every_row = WeightedRows.distinct(
-        np.concatenate([X, judged_X]) / units,
-        np.concatenate([seen, judged_seen]),
-        np.concatenate([weight, judged_weight]),
-    ).thinned(seed)
-    final = [fitted(every_row, trial.how) for trial in trials]
-    judged = [trial.mixture for trial in trials]
-    return Choice(Mixture.of(judged, shares), Mixture.of(final, shares))
+    scores = np.column_stack([candidate.scores for candidate in candidates])
+    shares = stack(scores, np.zeros(len(candidates)), weight)
+    every_row = scaled(trials[0].rows.joined(trials[0].judges))
+    of_each = zip(*[candidate.mixtures for candidate in candidates], strict=True)
+    final = [fitted(candidate.how, every_row) for candidate in candidates]
+    return Choice(
+        [Mixture.of(mixtures, shares) for mixtures in of_each],
+        Mixture.of(final, shares),
+    )
 
 
 @dataclass(frozen=True)
@@ -123,39 +148,30 @@ class _How:
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """A mixture, and what rows that judge think of it."""
+class _Candidate:
+    """Mixtures, one for each trial, and what the judges think of them."""
 
     how: _How
-    mixture: Mixture
+    mixtures: list[Mixture]
     scores: np.ndarray
     score: float
 
 
-def _tried(
-    fitted: Callable[[_How], Mixture],
-    judges: WeightedRows,
-    least: np.ndarray,
-    families: Iterable[list[_How]],
-) -> list[_Trial]:
-    """Return the mixtures under which the judges are likeliest, the best first.
-
-    `least` is the log-density that each judge has without any.
-    """
-    trials = []
+def _best(
+    judged: Callable[[_How], _Candidate], families: Iterable[list[_How]]
+) -> list[_Candidate]:
+    """Return the mixtures under which the judges are likeliest, the best first."""
+    candidates = []
     for hows in families:
         best, best_size = -np.inf, 0
         for how in hows:
-            mixture = fitted(how)
-            scores = mixture.given(judges.X, judges.seen).log_density
-            scores = np.logaddexp(scores, least)
-            score = float(np.average(scores, weights=judges.weight))
-            trials.append(_Trial(how, mixture, scores, score))
-            if score > best:
-                best, best_size = score, how.size
+            candidate = judged(how)
+            candidates.append(candidate)
+            if candidate.score > best:
+                best, best_size = candidate.score, how.size
             elif how.size > 2 * best_size:
                 break  # of one family, more parts than the best are ever worse
-    return sorted(trials, key=lambda trial: -trial.score)[:MOST_STACKED]
+    return sorted(candidates, key=lambda candidate: -candidate.score)[:MOST_STACKED]
 
 
 def _fit_as(how: _How, rows: WeightedRows, levels: LevelColumns, seed: int) -> Mixture:

@@ -28,11 +28,14 @@ class Crew:
     final : Autoencoder
         Of the design, for the weights of the last member; the module itself where
         there is one.
+    starts: tuple of Model
+        Of the members without a fold each.
     """
 
     module: Autoencoder
     penalised: list[nn.Parameter]
     final: Autoencoder
+    starts: tuple[Model, ...] = ()
 
     @classmethod
     def of(
@@ -53,16 +56,17 @@ class Crew:
             Of the first weights, which the members of the folds share: with the model,
             where that was made from the same seed.
         """
-        final = model.new_module().to(model.device, torch.float32)
+        final = _on_device(model)
         if fold is None:
             return cls(final, network_weights(final), final)
-        members = [
+        starts = tuple(
             _start_without(model, encoded, np.flatnonzero(fold == k), seed)
             for k in range(fold.max() + 1)
-        ]
+        )
+        members = [_on_device(start) for start in starts]
         whole = stacked([*members, final], model.design.own_modules)
         penalised = stacked_weights(whole, final)
-        return cls(whole, penalised, final)
+        return cls(whole, penalised, final, starts)
 
     def final_member(self) -> Autoencoder:
         """Return the module of the last member, as trained."""
@@ -70,15 +74,26 @@ class Crew:
             return self.final.eval()
         return load_member(self.module, -1, self.final).eval()
 
+    def judged(self) -> list[Model]:
+        """Return the models of the members that have not seen a fold, as trained."""
+        modules = [start.new_module() for start in self.starts]
+        return [
+            start.learned(load_member(self.module, k, module), start.order)
+            for k, (start, module) in enumerate(zip(self.starts, modules, strict=True))
+        ]
+
 
 def _start_without(
     model: Model, encoded: Encoded, judges: np.ndarray, seed: int
-) -> Autoencoder:
-    """Make a module whose linear start has not seen some rows."""
+) -> Model:
+    """Make a model at a linear start that has not seen some rows."""
     if encoded.seen is None:
         rest = encoded.take(np.delete(np.arange(len(encoded)), judges))
         model = replace(model, linear=model.linear.of_rows(rest.matrix, rest.weight))
     design, device = model.design, model.device
     with users_randomness(design.encoder, design.decoder, seed, device):
-        start = Model.start(design, model.linear, seed, device)
-    return start.new_module().to(model.device, torch.float32)
+        return Model.start(design, model.linear, seed, device)
+
+
+def _on_device(model: Model) -> Autoencoder:
+    return model.new_module().to(model.device, torch.float32)

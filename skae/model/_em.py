@@ -48,6 +48,11 @@ class WeightedRows:
     def __len__(self) -> int:
         return len(self.X)
 
+    def joined(self, other: WeightedRows) -> WeightedRows:
+        X = np.concatenate([self.X, other.X])
+        seen = np.concatenate([self.seen, other.seen])
+        return self.distinct(X, seen, np.concatenate([self.weight, other.weight]))
+
     def take(self, rows: np.ndarray) -> WeightedRows:
         return WeightedRows(self.X[rows], self.seen[rows], self.weight[rows])
 

@@ -88,6 +88,11 @@ class Model:
         module.settle(cells.map(torch.Tensor.double), weight)
         return self.learned(module, self.order)
 
+    def untrained(self) -> Autoencoder:
+        """Make the network that training started from, but for its first weights."""
+        start = Model.start(self.design, self.linear, 0, self.device)
+        return start.new_module().to(self.device, torch.float32)
+
     def going_on(self, design: Design, device: torch.device) -> Model:
         """Return the model for a fit that goes on from it, on a device."""
         if design != self.design:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
 import numpy as np
 
 from .._schema import Encoded
 from ..network._build import noise_scales, usual_scales
 from ..network._objectives import DEFENCE
-from ._choice import choose_mixture
-from ._em import MOST_ROWS
+from ._choice import Trial, choose_mixture
+from ._conditional import Density
+from ._em import MOST_ROWS, WeightedRows
 from ._evidence import NetworkDensity
 from ._level_columns import level_columns
 from ._linear_density import LinearDensity
+from ._mixture import Mixture
 from ._model import Model
 from ._stack import Stack
 
@@ -22,10 +28,25 @@ TAILS = 0.1  # share of them in it
 LEAST_JUDGES = 10  # rows that can tell a mixture of several parts from a lucky one
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A model, rows that it has learned from, and others that judge it."""
+
+    model: Model
+    training: Encoded
+    judging: Encoded
+
+    def trial(self, trained: bool) -> Trial:
+        """Return what mixtures are fitted to, and what they are judged by and with."""
+        training = self.training.take(slice(MOST_ROWS))
+        judging = self.judging.take(slice(STACKING_ROWS))
+        safeguard = _safeguard(self.model, trained)
+        return Trial(_weighted(training), _weighted(judging), safeguard)
+
+
 def density_of_networks(
     model: Model,
-    training: Encoded,
-    judging: Encoded,
+    judged: Sequence[Judged],
     seed: int,
     *,
     alone: bool,
@@ -41,8 +62,9 @@ def density_of_networks(
     Parameters
     ----------
     model : Model
-    training, judging : Encoded
-        Rows that mixtures are fitted to, and those that weigh them.
+    judged : sequence of Judged
+        The same model, or others in its place that have not seen the rows which judge
+        them: all of these weigh the densities.
     seed : int
     alone : bool
         Whether mixtures are not to join.
@@ -52,31 +74,39 @@ def density_of_networks(
         Whether the rows that judge are held out of anything.
     """
     networks = NetworkDensity(model)
-    start = model.start_density
-    if start is None:
+    safeguard = _safeguard(model, trained)
+    if safeguard is None:
         return Stack({"vae": networks}, {"vae": 1.0})
-    safeguard = with_heavy_tails(start) if trained else start
     defence = DEFENCE / (1 - TAILS)
     least = {"vae": 0.0, "ppca": defence}
     shares = {"vae": 1 - defence, "ppca": defence}
     density = Stack({"vae": networks, "ppca": safeguard}, shares)
-    judging = judging.take(slice(STACKING_ROWS))
-    if alone or not can_judge or len(judging) < LEAST_JUDGES:
+    n_judges = sum(len(one.judging) for one in judged)
+    if alone or not can_judge or n_judges < LEAST_JUDGES:
         return density
-    training = training.take(slice(MOST_ROWS))
-    X, seen, weight = _arrays(judging)
-    scales, floor = _noise_scales(model)
+    trials = [one.trial(trained) for one in judged]
     levels = level_columns(model.design.blocks)
-    choice = choose_mixture(
-        *_arrays(training), X, seen, weight, levels, scales, floor, seed, safeguard
-    )
+    choice = choose_mixture(trials, levels, *_noise_scales(model), seed)
     if choice is None:
         return density
-    parts = (networks.at(STACKING_POINTS), safeguard, choice.judged)
-    each = [part.given(X, seen).log_density for part in parts]
-    return density.joined_by(
-        "mixture", choice.final, np.column_stack(each), weight, least
-    )
+    cases = zip(judged, trials, choice.judged, strict=True)
+    each = np.concatenate([_log_densities(*case) for case in cases])
+    weight = np.concatenate([trial.judges.weight for trial in trials])
+    return density.joined_by("mixture", choice.final, each, weight, least)
+
+
+def _log_densities(one: Judged, trial: Trial, mixture: Mixture) -> np.ndarray:
+    """Let networks, their safeguard and a mixture speak of the judges."""
+    networks = NetworkDensity(one.model, STACKING_POINTS)
+    parts = networks, cast("Density", trial.safeguard), mixture
+    X, seen = trial.judges.X, trial.judges.seen
+    return np.column_stack([part.given(X, seen).log_density for part in parts])
+
+
+def _safeguard(model: Model, trained: bool) -> Density | None:
+    """Return what stands beside networks, if their start is known in closed form."""
+    start = model.start_density
+    return with_heavy_tails(start) if start is not None and trained else start
 
 
 def with_heavy_tails(density: LinearDensity) -> Stack:
@@ -90,9 +120,9 @@ def with_heavy_tails(density: LinearDensity) -> Stack:
     return Stack(parts, dict.fromkeys(parts, share) | {"1": 1 - TAILS})
 
 
-def _arrays(encoded: Encoded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _weighted(encoded: Encoded) -> WeightedRows:
     matrix = encoded.matrix.astype(np.float64)
-    return matrix, encoded.cells_seen, encoded.relative_weight
+    return WeightedRows.distinct(matrix, encoded.cells_seen, encoded.relative_weight)
 
 
 def _noise_scales(model: Model) -> tuple[np.ndarray, np.ndarray]:

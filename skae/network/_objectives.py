@@ -11,7 +11,6 @@ from torch import Tensor
 
 from .._torch import make_generator
 from ._autoencoders import Autoencoder, VariationalAutoencoder
-from ._build import LinearStart
 from ._cells import Cells
 from ._importance import importance_draws, log_mean_exp, log_prob, normal_points
 from ._layers import LinearPath, affine
@@ -185,7 +184,7 @@ class EvidenceBound:
         free_bits: float,
         n_particles: int,
         is_stacked: bool = False,
-        anchor: tuple[LinearStart, float] | None = None,
+        anchor: Anchor | None = None,
     ) -> None:
         self.module = module
         self.generator = generator
@@ -194,9 +193,8 @@ class EvidenceBound:
         self.free_bits = free_bits
         self.n_particles = n_particles
         self.is_stacked = is_stacked
-        self.anchor = None
-        if anchor is not None and anchor[1] > 0:
-            self.anchor = Anchor.of(*anchor, like=next(module.parameters()))
+        self.anchor = anchor
+        self.of_users = [m for m in module.modules() if isinstance(m, Members)]
         self.points = normal_points(VALIDATION_POINTS, module.prior.n_components)
 
     def begin_epoch(self, epoch: int, rate: float) -> None:
@@ -210,6 +208,8 @@ class EvidenceBound:
         noise = standard_normal(like, self.generator)
         if own is not None:
             cells, noise = cells.own(own), noise[:, own]
+        for members in self.of_users:
+            members.fold = cells.fold
         posterior = self.module.posterior(cells)
         loss = -self._bound(cells, posterior, noise, self.beta)
         if self.anchor is not None:
@@ -264,6 +264,8 @@ class Anchor:
     bias : Tensor of shape (n_components,)
     weight : Tensor of shape (n_components,)
         Price of half a squared departure, in nats.
+
+    Those of several networks are stacked.
     """
 
     projection: Tensor
@@ -271,18 +273,26 @@ class Anchor:
     weight: Tensor
 
     @classmethod
-    def of(cls, start: LinearStart, legibility: float, like: Tensor) -> Anchor:
-        """Price departures by signal over noise, as the posterior's variance has it."""
-        log_variances = cast("Tensor", start.log_variances)
+    def of(cls, start: LinearPath, n_columns: int, legibility: float) -> Anchor:
+        """Price departures by signal over noise, as the posterior's variance has it.
+
+        Parameters
+        ----------
+        start : LinearPath
+            An encoder, or several, before training.
+        n_columns : int
+            Of its inputs, those that are not flags of missing cells.
+        legibility : float
+        """
+        bias, log_variances = start.bias.detach().clone().chunk(2, dim=-1)
         signal = torch.expm1(-log_variances).clamp(0, MOST_SIGNAL)
-        bias = -start.projection @ start.mean
-        tensors = start.projection, bias, legibility * signal
-        return cls(*(tensor.to(like) for tensor in tensors))
+        projection = start.weight.detach()[..., :n_columns].clone()
+        return cls(projection, bias, legibility * signal)
 
     def price(self, values: Tensor, codes: Tensor) -> Tensor:
         """Compute what the codes of each row cost."""
         departure = codes - affine(values, self.projection, self.bias)
-        return 0.5 * departure.square() @ self.weight
+        return 0.5 * (departure.square() * self.weight).sum(dim=-1)
 
 
 def defended(log_density: Tensor, cells: Cells) -> Tensor:

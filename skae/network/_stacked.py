@@ -20,6 +20,7 @@ from ._layers import HardThreshold, LinearPath
 from ._likelihoods import LearnedNoise
 
 # Layers whose buffers differ by member.
+STACKED_DIMENSIONS = 3  # of rows: members, rows, columns
 OWN_BUFFERS = (LinearPath, LearnedNoise, HardThreshold)
 
 
@@ -46,6 +47,8 @@ class Members(nn.Module):
         self.fold: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim > STACKED_DIMENSIONS:  # several draws of the code of each row
+            return torch.stack([self(draw) for draw in x])
         *others, rows = x.expand(len(self.members), *x.shape[-2:])
         last = self.members[-1](rows)
         answers = [self._answer(k, part, last) for k, part in enumerate(others)]

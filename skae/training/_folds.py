@@ -51,6 +51,10 @@ class Split:
         n_judging = min(max(round(fraction * n_rows), 1), n_rows - 1, MOST_JUDGES)
         return cls(order[n_judging:], order[:n_judging], True)
 
+    def cuts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the rows that each judged network learns from, and its judges."""
+        return [(self.training, self.judging)]
+
     def rows(self, cells: Cells, weight: np.ndarray | None) -> tuple[Rows, Rows]:
         """Cut cells of all rows into those to learn from and those that judge."""
         training, judging = (
@@ -94,6 +98,11 @@ class Folds(Split):
         if not is_very_few:
             fold[fold > 0] = -1
         return cls(order, order[fold[order] >= 0], True, fold)
+
+    def cuts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the rows that each judged network learns from, and its judges."""
+        order, fold = self.training, self.fold[self.training]
+        return [(order[fold != k], order[fold == k]) for k in range(fold.max() + 1)]
 
     @property
     def of_very_few(self) -> bool:
