@@ -135,8 +135,8 @@ class AutoencoderTransformer(BaseAutoencoder):
     max_iter : int or "auto", default="auto"
         Largest number of epochs. "auto" makes 1,500 gradient steps (1,000 up to 1,500
         rows, 600 up to 400), since an epoch of a small table is a step or two. Where
-        these pass less than fifty times over a long table, it goes on while rows held
-        out are reconstructed better and better, up to fifty times. 0 keeps the start.
+        these pass less than sixty times over a long table, it goes on while rows held
+        out are reconstructed better and better, up to sixty times. 0 keeps the start.
     tol : float, default=0.0
         Decrease of the validation loss from which on it counts as an improvement.
     n_iter_no_change : int or "auto", default="auto"

@@ -24,6 +24,7 @@ from ._reading import Reading, read_more, read_table
 from ._run import Run, current_run, shared
 from ._schema import Encoded, Kind
 from ._state import all_or_nothing
+from ._statistics import FEW_ROWS
 from ._torch import derive_seeds, resolve_device
 from ._validation import PARAMETERS
 from .model._conditional import Density
@@ -48,6 +49,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = PARAMETERS
     # Whether small tables are judged by folds: dear where a step is.
     _pace: ClassVar[Pace] = BRISK
+    _most_folded: ClassVar[int] = FEW_ROWS
     # How "auto" scales numbers of any sign where the table has columns of levels too.
     _scaling_beside_levels: ClassVar[str] = "standard"
     _survey: Survey | None = None  # of the chunks that came to `partial_fit`
@@ -331,10 +333,10 @@ def _split(estimator: BaseAutoencoder, reading: Reading, seed: int) -> Split:
     """Choose who judges; several networks may train side by side, from PCA."""
     alone = estimator.solver == "lbfgs" or estimator.max_iter == 0
     fraction = None if reading.recurs else estimator.validation_fraction
-    can_fold = False
+    most_folded = 0
     if fraction == "auto":
         fraction = estimator._pace.judging_share
-        can_fold = not (alone or estimator._continues())
+        if not (fraction is None or alone or estimator._continues()):
+            most_folded = estimator._most_folded
     shape = len(reading.encoded) - reading.n_val, reading.encoded.matrix.shape[1]
-    can_fold = can_fold and fraction is not None
-    return choose_split(shape, reading.n_val, fraction, seed, can_fold=can_fold)
+    return choose_split(shape, reading.n_val, fraction, seed, most_folded=most_folded)

@@ -26,7 +26,7 @@ from .network._design import Design
 from .network._layers import LinearPath, ModuleFactory
 from .network._likelihoods import LIKELIHOODS
 from .network._objectives import Anchor, EvidenceBound
-from .training._folds import Split
+from .training._folds import VERY_FEW_ROWS, Split
 from .training._loop import Pace
 from .training._rows import FEWEST_EPOCHS, Rows
 
@@ -134,8 +134,8 @@ class VAETransformer(BaseAutoencoder):
         Rows per gradient step; "auto" is 128.
     max_iter : int or "auto", default="auto"
         Largest number of epochs. "auto" makes 3,000 gradient steps, since an epoch of a
-        small table is a step or two. Where these pass less than fifty times over a long
-        table, it goes on while rows held out become likelier and likelier, up to fifty
+        small table is a step or two. Where these pass less than sixty times over a long
+        table, it goes on while rows held out become likelier and likelier, up to sixty
         times. 0 keeps the start.
     tol : float, default=0.0
         Decrease of the validation loss from which on it counts as an improvement.
@@ -287,6 +287,7 @@ class VAETransformer(BaseAutoencoder):
     """
 
     _pace = Pace()
+    _most_folded = VERY_FEW_ROWS  # more bear judges, and many steps of one network
     _scaling_beside_levels = "quantile"  # what is drawn has spikes, steps and range
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PARAMETERS,

@@ -155,18 +155,18 @@ def test_a_row_is_judged_by_the_network_of_its_fold():
 
 
 @pytest.mark.parametrize(
-    ("shape", "n_val", "can_fold", "folds"),
+    ("shape", "n_val", "most_folded", "folds"),
     [
-        ((300, 10), 0, True, True),
-        ((300, 10), 0, False, False),
-        ((300, 10), 5, True, False),
-        ((9, 10), 0, True, False),
-        ((1_501, 10), 0, True, False),
-        ((1_000, 300), 0, True, False),
+        ((300, 10), 0, 1_500, True),
+        ((300, 10), 0, 299, False),
+        ((300, 10), 5, 1_500, False),
+        ((9, 10), 0, 1_500, False),
+        ((1_501, 10), 0, 1_500, False),
+        ((1_000, 300), 0, 1_500, False),
     ],
 )
-def test_folds_are_for_small_tables(shape, n_val, can_fold, folds):
-    split = choose_split(shape, n_val, 0.1, 0, can_fold=can_fold)
+def test_folds_are_for_small_tables(shape, n_val, most_folded, folds):
+    split = choose_split(shape, n_val, 0.1, 0, most_folded=most_folded)
     assert isinstance(split, Folds) == folds
     if not folds and not n_val:
         assert len(split.judging) == max(round(0.1 * shape[0]), 1)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from scipy.special import multigammaln
 from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from .._statistics import distinct
-from ._level_columns import TINY, LevelColumns
+from ._level_columns import ROWS_OF_TABLE, TINY, LevelColumns
 from ._mixture import Mixture
 from ._patterns import LARGEST_STACK, Pattern, patterns_of
 
@@ -361,18 +362,59 @@ def _maximised(
     """Return the mixture under which the expected rows are likeliest."""
     mass = sums.mass + 10 * np.finfo(float).eps
     shift = sums.first / mass[:, None]
-    covariances = sums.second / mass[:, None, None]
-    covariances -= shift[:, :, None] * shift[:, None, :]
+    scatters = sums.second - sums.first[:, :, None] * shift[:, None, :]
     identity = np.eye(before.n_numbers)
+    scatters += mass[:, None, None] * regularisation * identity
     if kind == "diag":
-        covariances *= identity
+        scatters *= identity
     return Mixture(
         mass / mass.sum(),
         before.means + shift,
-        covariances + regularisation * identity,
+        drawn_together(scatters, mass, kind),
         before.levels.shrunk(sums.chosen, sums.present, frequencies),
         before.levels,
     )
+
+
+def drawn_together(scatters: np.ndarray, mass: np.ndarray, kind: Kind) -> np.ndarray:
+    """Estimate the covariances of parts by empirical Bayes.
+
+    They are drawn towards that within all parts by as many rows as make the scatters
+    likeliest if covariances have an inverse Wishart distribution around it [1]_ (or
+    variances an inverse gamma distribution): hardly any where parts have shapes of
+    their own, many where they are alike.
+
+    Parameters
+    ----------
+    scatters : ndarray of shape (n_parts, n_numbers, n_numbers)
+        Sums of the products of deviations from the mean of each part.
+    mass : ndarray of shape (n_parts,)
+    kind : {"full", "diag"}
+
+    References
+    ----------
+    .. [1] Chen, C.-F. (1979). Bayesian inference for a normal dispersion matrix and
+       its application to stochastic multiple regression analysis. Journal of the Royal
+       Statistical Society B 41(2), 235-248.
+    """
+    n_numbers = scatters.shape[1]
+    if n_numbers == 0:
+        return scatters
+    within = scatters.sum(axis=0) / mass.sum()
+    if kind == "full":
+        half = np.linalg.inv(np.linalg.cholesky(within))
+        sizes, size = np.linalg.eigvalsh(half @ scatters @ half.T), n_numbers
+    else:
+        sizes = scatters.diagonal(axis1=1, axis2=2) / within.diagonal()
+        size = 1
+    rows = ROWS_OF_TABLE[:, None]
+    prior, posterior = rows + size + 1, rows + size + 1 + mass
+    gains = multigammaln(posterior / 2, size) - multigammaln(prior / 2, size)
+    gains *= n_numbers / size
+    gains += 0.5 * n_numbers * prior * np.log(rows)
+    gains -= 0.5 * posterior * np.log(rows[:, :, None] + sizes.clip(0)).sum(axis=2)
+    pseudo = ROWS_OF_TABLE[gains.sum(axis=1).argmax()]
+    return np.asarray((scatters + pseudo * within) / (mass + pseudo)[:, None, None])
 
 
 def _without_small_parts(mixture: Mixture, mass: np.ndarray) -> Mixture:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .._statistics import FEW_ROWS
 from ._rows import Cells, Rows
 
 MOST_JUDGES = 5000
@@ -131,11 +130,14 @@ def choose_split(
     fraction: float | None,
     seed: int,
     *,
-    can_fold: bool,
+    most_folded: int,
 ) -> Split:
-    """Choose who judges: validation rows, a share of the rows, or folds of few."""
+    """Choose who judges: validation rows, a share of the rows, or folds of few.
+
+    Of up to `most_folded` rows there are folds, where there are at least ten.
+    """
     n_rows, n_columns = shape
-    is_small = FEWEST_ROWS <= n_rows <= FEW_ROWS and n_rows * n_columns <= MOST_CELLS
-    if can_fold and not n_val and is_small:
+    is_small = FEWEST_ROWS <= n_rows <= most_folded and n_rows * n_columns <= MOST_CELLS
+    if is_small and not n_val:
         return Folds.among(n_rows, seed)
     return Split.of(n_rows, n_val, fraction, seed)

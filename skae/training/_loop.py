@@ -23,7 +23,7 @@ from ._weights import Weights
 
 ROWS_PER_JUDGE = 4  # rows trained on per row judged: judging stays below a tenth
 RESTARTS = 5
-MOST_EPOCHS = 50  # up to which a budget that is too small for a long table grows
+MOST_EPOCHS = 60  # up to which a budget that is too small for a long table grows
 STILL_FALLING = 0.02  # share of the gain since the start, made since halfway
 COUNTS = (  # of a run, and numbers that it compares with
     "epoch",
