@@ -8,8 +8,8 @@ from mixtures import NO_LEVELS, clusters, combinations, draws, parameters, whole
 from numpy.testing import assert_allclose
 
 from skae.model import _em
-from skae.model._choice import choose_mixture
-from skae.model._em import frequencies_of
+from skae.model._choice import Trial, choose_mixture
+from skae.model._em import WeightedRows, frequencies_of
 from skae.model._linear_density import linear_density
 from skae.model._network_stack import with_heavy_tails
 
@@ -18,11 +18,12 @@ def chosen(X, seen, levels, n_rows, weight=None, floor=0.0, seed=0, safeguard=No
     weight = np.ones(len(X)) if weight is None else weight
     one, other = slice(n_rows), slice(n_rows, None)
     scales = X[one, : X.shape[1] - levels.width].std(axis=0)
-    return choose_mixture(
-        *(X[one], seen[one], weight[one]),
-        *(X[other], seen[other], weight[other]),
-        *(levels, scales, floor * scales, seed, safeguard),
+    rows, judges = (
+        WeightedRows.distinct(X[part], seen[part], weight[part])
+        for part in (one, other)
     )
+    trial = Trial(rows, judges, safeguard)
+    return choose_mixture([trial], levels, scales, floor * scales, seed)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2])
@@ -59,7 +60,7 @@ def test_a_wild_judge_does_not_choose_beside_a_safeguard():
         linear_density(np.zeros(2), np.ones((2, 1)), 1.0, np.empty(0), NO_LEVELS)
     )
     found = [
-        chosen(rows, whole(rows), NO_LEVELS, 300, safeguard=safeguard).judged
+        chosen(rows, whole(rows), NO_LEVELS, 300, safeguard=safeguard).judged[0]
         for rows in (X, wild)
     ]
     usual, beside_wild = (m.given(test, whole(test)).log_density.mean() for m in found)
@@ -81,15 +82,38 @@ def test_the_choice_does_not_depend_on_order_or_copies():
     counts = np.r_[np.random.default_rng(1).integers(1, 3, 150)]
     rows = [np.repeat(np.arange(100), counts[:100]), np.arange(100, 150)]
     rows[1] = np.repeat(rows[1], counts[100:])
-    one = [X[order[:100]], seen[order[:100]], counts[order[:100]].astype(float)]
-    one += [X[100:], seen[100:], counts[100:].astype(float)]
-    other = [each for r in rows for each in (X[r], seen[r], np.ones(len(r)))]
+    parts = order[:100], order[100:]
+    one = [WeightedRows.distinct(X[r], seen[r], counts[r].astype(float)) for r in parts]
+    other = [WeightedRows.distinct(X[r], seen[r], np.ones(len(r))) for r in rows]
     found = [
-        choose_mixture(*data, levels, scales, 0 * scales, 0) for data in (one, other)
+        choose_mixture([Trial(*data)], levels, scales, 0 * scales, 0)
+        for data in (one, other)
     ]
-    for name in ("judged", "final"):
-        first, second = (parameters(getattr(choice, name)) for choice in found)
-        assert_allclose(second, first, atol=1e-8)
+    for first, second in zip(*[[c.final, *c.judged] for c in found], strict=True):
+        assert_allclose(parameters(second), parameters(first), atol=1e-8)
+
+
+def test_every_trial_has_its_own_mixture_and_a_say():
+    X, seen, _ = clusters(120)
+    X, seen = X[:, :2], seen[:, :2]
+    fold = np.arange(120) % 3
+    trials = [
+        Trial(*[WeightedRows.distinct(X[r], seen[r], np.ones(r.sum())) for r in parts])
+        for parts in [(fold != k, fold == k) for k in range(3)]
+    ]
+    scales = X.std(axis=0)
+    choice = choose_mixture(trials, NO_LEVELS, scales, 0 * scales, 0)
+    assert len({parameters(mixture).tobytes() for mixture in choice.judged}) == 3
+    alone = [
+        choose_mixture([trial], NO_LEVELS, scales, 0 * scales, 0) for trial in trials
+    ]
+    pairs = zip(trials, choice.judged, strict=True)
+    together = [trial.scores(mixture).mean() for trial, mixture in pairs]
+    pairs = zip(trials, alone, strict=True)
+    selfish = [trial.scores(own.judged[0]).mean() for trial, own in pairs]
+    assert np.mean(together) <= np.mean(selfish)
+    for mixture in choice.judged:  # the shares are the same for all
+        assert len(mixture.weights) == pytest.approx(len(choice.final.weights), abs=3)
 
 
 def test_the_choice_does_not_depend_on_the_units():
@@ -104,7 +128,7 @@ def test_a_floor_holds_in_every_part_of_the_choice():
     X, seen, levels = clusters(200)
     X[:, 0] = np.repeat([0.0, 1.0], 100)
     choice = chosen(X, seen, levels, 150, floor=0.4)
-    for density in (choice.judged, choice.final):
+    for density in (*choice.judged, choice.final):
         deviations = np.sqrt(density.covariances.diagonal(axis1=1, axis2=2))
         assert (deviations >= 0.4 * X[:150, :2].std(axis=0) * (1 - 1e-9)).all()
 

@@ -54,6 +54,25 @@ def test_the_final_member_is_the_last():
 def test_without_folds_there_is_one_module():
     crew = Crew.of(START._model, ENCODED, None, seed=0)
     assert crew.module is crew.final is crew.final_member()
+    assert crew.judged() == []
+
+
+def test_the_models_of_the_folds_are_the_first_members_as_trained():
+    folds = Folds.among(len(X), 0)
+    crew = Crew.of(START._model, ENCODED, folds.fold, seed=0)
+    with torch.no_grad():
+        for number, parameter in enumerate(crew.module.parameters()):
+            parameter += 0.01 * number
+    rows = torch.from_numpy(ENCODED.matrix).float()
+    whole = crew.module.decoded(crew.module.latent(Cells(rows))).detach().numpy()
+    models = crew.judged()
+    assert len(models) == len(whole) - 1 == 3
+    for k, model in enumerate(models):
+        np.testing.assert_allclose(model.filled(ENCODED), ENCODED.matrix)
+        found = model.rows_of(model.codes(ENCODED))
+        np.testing.assert_allclose(found, whole[k], rtol=1e-4, atol=1e-4)
+        pca = PCA(2).fit(ENCODED.matrix[folds.fold != k])
+        np.testing.assert_allclose(model.linear.mean, pca.mean_, atol=1e-12)
 
 
 # ------------------------------------------------------------- a user's own modules

@@ -17,9 +17,10 @@ from mixtures import (
 )
 from numpy.testing import assert_allclose
 from scipy import optimize
+from scipy.special import multigammaln
 
 from skae.model import _em, _level_columns
-from skae.model._em import fit_mixture, frequencies_of
+from skae.model._em import drawn_together, fit_mixture, frequencies_of
 from skae.model._level_columns import LevelColumns
 from skae.model._mixture import Mixture
 
@@ -205,3 +206,76 @@ def test_levels_alone_have_classes():
     chances = np.exp(density.given(every, whole(every)).log_density)
     found = np.array([(np.abs(X[:, 2:] - row) < 1e-9).all(1).mean() for row in every])
     assert_allclose(chances, found, atol=0.02)
+
+
+# ---------------------------------------------------------------------- covariances
+
+
+def scatters_of(n_rows, shapes, seed=0):
+    """Return scatters of rows drawn from Gaussians, each of its shape."""
+    rows = draws(len(shapes), n_rows, shapes.shape[1], seed=seed) @ shapes
+    return rows.swapaxes(1, 2) @ rows, np.full(len(shapes), float(n_rows))
+
+
+ALIKE = np.tile(np.tril(np.ones((4, 4))), (8, 1, 1))
+
+
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_parts_that_are_alike_learn_of_each_other(kind):
+    shape = ALIKE[0] if kind == "full" else np.diag([1.0, 2, 3, 4])
+    shapes = np.tile(shape, (40, 1, 1))
+    scatters, mass = scatters_of(12, shapes)
+    if kind == "diag":
+        scatters = scatters * np.eye(4)
+    truth = (shapes.swapaxes(1, 2) @ shapes)[0]
+    found = drawn_together(scatters, mass, kind)
+    own = scatters / mass[:, None, None]
+    errors = [np.linalg.norm(each - truth, axis=(1, 2)).mean() for each in (found, own)]
+    assert errors[0] < 0.5 * errors[1]
+
+
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_parts_of_their_own_shapes_stay_apart(kind):
+    shapes = np.array([np.diag(s) for s in ([1.0, 1], [30, 1], [1, 1 / 30], [9, 9])])
+    scatters, mass = scatters_of(400, shapes)
+    if kind == "diag":
+        scatters = scatters * np.eye(2)
+    found = drawn_together(scatters, mass, kind)
+    ratios = found.diagonal(axis1=1, axis2=2) / scatters.diagonal(axis1=1, axis2=2)
+    assert_allclose(ratios[1] * mass[1], 1, rtol=0.05)
+    assert_allclose(ratios[3] * mass[3], 1, rtol=0.05)
+
+
+def test_one_part_has_its_own_covariance():
+    scatters, mass = scatters_of(20, ALIKE[:1])
+    assert_allclose(drawn_together(scatters, mass, "full"), scatters / 20)
+
+
+@given(seed=SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_covariances_follow_the_coordinates(seed):
+    scatters, mass = scatters_of(15, ALIKE, seed=seed)
+    turn = draws(4, 4, seed=seed + 1) + 3 * np.eye(4)
+    turned = drawn_together(turn @ scatters @ turn.T, mass, "full")
+    expected = turn @ drawn_together(scatters, mass, "full") @ turn.T
+    assert_allclose(turned, expected, rtol=1e-6, atol=1e-9 * np.abs(expected).max())
+
+
+@given(seed=SEEDS, n_rows=st.sampled_from([6, 30, 300]))
+@settings(max_examples=20, deadline=None)
+def test_the_rows_of_a_prior_make_the_scatters_likeliest(seed, n_rows):
+    """By determinants, as the inverse Wishart distribution is written."""
+    scatters, mass = scatters_of(n_rows, ALIKE * draws(8, 1, 4, seed=seed), seed=seed)
+    within = scatters.sum(axis=0) / mass.sum()
+
+    def log_likelihood(rows):
+        prior = rows + 5.0
+        posterior = prior + mass
+        gain = multigammaln(posterior / 2, 4) - multigammaln(prior / 2, 4)
+        gain += prior / 2 * np.linalg.slogdet(rows * within)[1]
+        gain -= posterior / 2 * np.linalg.slogdet(rows * within + scatters)[1]
+        return gain.sum()
+
+    best = max(_em.ROWS_OF_TABLE, key=log_likelihood)
+    expected = (scatters + best * within) / (mass + best)[:, None, None]
+    assert_allclose(drawn_together(scatters, mass, "full"), expected)

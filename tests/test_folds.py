@@ -18,6 +18,25 @@ from skae.network._cells import Cells
 from skae.training._folds import Folds, Split, choose_split
 
 
+@pytest.mark.parametrize("n_rows", [12, 400, 401, 1_500])
+def test_every_judge_is_among_the_judges_of_the_one_cut_that_has_not_seen_it(n_rows):
+    folds = Folds.among(n_rows, 0)
+    cuts = folds.cuts()
+    assert len(cuts) == folds.fold.max() + 1
+    for k, (training, judging) in enumerate(cuts):
+        assert (folds.fold[judging] == k).all()
+        assert sorted([*training, *judging]) == list(range(n_rows))
+    judges = np.concatenate([judging for _, judging in cuts])
+    assert sorted(judges.tolist()) == sorted(folds.judging.tolist())
+
+
+def test_a_split_is_its_one_cut():
+    split = Split.of(20, 0, 0.3, 0)
+    ((training, judging),) = split.cuts()
+    assert_array_equal(training, split.training)
+    assert_array_equal(judging, split.judging)
+
+
 @given(
     n_rows=st.integers(2, 60), fraction=st.floats(0.01, 0.99), seed=st.integers(0, 5)
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,7 +36,6 @@ from torch.testing import assert_close
 
 from skae.model._pca import principal_components
 from skae.network._autoencoders import Autoencoder
-from skae.network._build import LinearStart
 from skae.network._cells import Cells
 from skae.network._layers import LinearPath, multilayer_perceptron, seed_dropout
 from skae.network._losses import SquaredError
@@ -62,19 +60,6 @@ def repeated(cells, n_times):
 def evidence_bound(model, seed=0, **changes):
     options = {"beta": 1.0, "kl_warmup": 0, "free_bits": 0.0, "n_particles": 1}
     return EvidenceBound(model, generator(seed), **(options | changes))
-
-
-def linear_start_of(ppca):
-    tensor = torch.from_numpy
-    return LinearStart(
-        mean=tensor(ppca.mean),
-        column_scales=torch.ones(N_FEATURES).double(),
-        projection=tensor(ppca.projection),
-        loadings=tensor(ppca.loadings),
-        code_scales=torch.ones(N_CODES).double(),
-        log_variances=tensor(ppca.variances).log(),
-        noise_variance=ppca.noise_variance,
-    )
 
 
 def reconstruction(model, seed=0, **changes):
@@ -680,31 +665,28 @@ def test_losses_of_own_rows_are_those_that_they_have_among_all(case, kind):
 
 def test_departures_from_the_start_cost_what_a_linear_reconstruction_loses():
     ppca, cells, moved = ppca_of_table(N_CODES), cells_of_table(), linear_vae()
-    start = linear_start_of(ppca)
     departure = torch.tensor([0.0, -0.2]).double()  # where there is noise enough
     moved.encoder.bias.data[:N_CODES] += departure
-    free, priced = (
-        evidence_bound(moved, anchor=anchor) for anchor in (None, (start, 0.5))
-    )
+    anchor = Anchor.of(linear_vae().encoder, N_FEATURES, 0.5)
+    free, priced = (evidence_bound(moved, anchor=a) for a in (None, anchor))
     difference = priced.training_loss(cells) - free.training_loss(cells)
-    lost = (start.loadings @ departure).square().sum() / ppca.noise_variance / 2
+    loadings = torch.from_numpy(ppca.loadings)
+    lost = (loadings @ departure).square().sum() / ppca.noise_variance / 2
     assert_close(difference, 0.5 * lost.expand(len(cells)))
     assert_close(priced.validation_loss(cells), free.validation_loss(cells))
 
 
 def test_the_start_itself_costs_nothing():
     cells, model = cells_of_table(), linear_vae()
-    anchor = linear_start_of(ppca_of_table(N_CODES)), 1.0
+    anchor = Anchor.of(model.encoder, N_FEATURES, 1.0)
     priced = evidence_bound(model, anchor=anchor).training_loss(cells)
     assert_close(priced, evidence_bound(model).training_loss(cells))
 
 
 def test_no_departure_costs_more_than_a_noise_of_a_tenth():
-    start = replace(
-        linear_start_of(ppca_of_table(N_CODES)),
-        log_variances=torch.full((N_CODES,), -20.0),
-    )
-    anchor = Anchor.of(start, 1.0, torch.zeros(1).double())
-    codes = (cells_of_table().values - start.mean) @ start.projection.T
-    price = anchor.price(cells_of_table().values, codes + 1)
+    cells, model = cells_of_table(), linear_vae()
+    codes = model.latent(cells).detach()
+    model.encoder.bias.data[N_CODES:] = -20.0  # logarithms of variances
+    anchor = Anchor.of(model.encoder, N_FEATURES, 1.0)
+    price = anchor.price(cells.values, codes + 1)
     assert_close(price, torch.full_like(price, N_CODES * MOST_SIGNAL / 2))

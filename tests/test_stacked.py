@@ -173,3 +173,12 @@ def test_members_that_are_judged_answer_for_every_row():
     whole, _ = answers_of_three(x, torch.tensor([0, -1, 0]))
     expected = torch.stack([member(x) for member in whole.eval().members])
     assert torch.equal(whole(x), expected)
+
+
+def test_members_answer_every_draw_of_the_code():
+    whole, _ = answers_of_three(draws(3, 4).float(), torch.tensor([0, -1, 0]))
+    codes = draws(5, 3, 7, 4).float()  # draws, members, rows, columns
+    found = whole.eval()(codes)
+    assert found.shape == (5, 3, 7, 2)
+    for draw, answers in zip(codes, found, strict=True):
+        assert torch.equal(answers, whole(draw))

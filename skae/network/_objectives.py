@@ -286,7 +286,7 @@ class Anchor:
         """
         bias, log_variances = start.bias.detach().clone().chunk(2, dim=-1)
         signal = torch.expm1(-log_variances).clamp(0, MOST_SIGNAL)
-        projection = start.weight.detach()[..., :n_columns].clone()
+        projection = start.weight.detach()[..., : bias.shape[-1], :n_columns].clone()
         return cls(projection, bias, legibility * signal)
 
     def price(self, values: Tensor, codes: Tensor) -> Tensor:
