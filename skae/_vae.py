@@ -20,7 +20,7 @@ from ._validation import PARAMETERS
 from .model._conditional import Density
 from .model._evidence import NetworkBound, NetworkDensity
 from .model._model import Model
-from .model._network_stack import Judged, density_of_networks
+from .model._network_stack import density_of_networks, judged_by
 from .network._autoencoders import VariationalAutoencoder
 from .network._design import Design
 from .network._layers import LinearPath, ModuleFactory
@@ -127,26 +127,27 @@ class VAETransformer(BaseAutoencoder):
         BFGS over the whole table, for small tables.
     learning_rate : float or "auto", default="auto"
         Highest rate of a short rise and a fall to zero. "auto" is 0.05 for "sgd", 1 for
-        "lbfgs" and 0.005 for "adam" (layers wider than 256: less, an eighth at 1,024).
+        "lbfgs", 0.005 for "adam" (0.012 up to 400 rows; less in layers beyond 256).
     momentum : float in [0, 1), default=0.9
         Of the solver "sgd".
     batch_size : int or "auto", default="auto"
-        Rows per gradient step; "auto" is 128.
+        Rows per gradient step; "auto" is 128, up to 400 rows 64.
     max_iter : int or "auto", default="auto"
-        Largest number of epochs. "auto" makes 3,000 gradient steps, since an epoch of a
-        small table is a step or two. Where these pass less than sixty times over a long
+        Largest number of epochs. "auto" makes 3,000 gradient steps (600 up to 400 rows,
+        where an epoch is a few). Where these pass less than sixty times over a long
         table, it goes on while rows held out become likelier and likelier, up to sixty
         times. 0 keeps the start.
     tol : float, default=0.0
         Decrease of the validation loss from which on it counts as an improvement.
     n_iter_no_change : int or "auto", default="auto"
-        Epochs without an improvement that end training; "auto" makes 400 steps.
+        Epochs without gain that end training; "auto" makes 400 steps, of few rows 150.
     early_stopping : bool, default=True
         Whether to end before `max_iter`. The best weights seen come back in any case.
     validation_fraction : "auto", float in (0, 1) or None, default="auto"
         Share of the distinct rows, up to 5,000, held out to judge the weights, unless
-        `fit` gets `X_val`; "auto" is 0.1. None trains on all rows and judges by them:
-        nothing then guards against overfitting.
+        `fit` gets `X_val`; "auto" is 0.1. Up to 400 rows each third judges a network
+        without it instead, and beside these trains one on all rows, for as long as they
+        say, if at all. None trains on all rows and judges by them, unguarded.
     encoder, decoder : callable or None, default=None
         A picklable ``(n_inputs, n_outputs) -> torch.nn.Module`` that makes the network
         of one direction, in place of the hidden layers above. The encoder has
@@ -529,11 +530,9 @@ class VAETransformer(BaseAutoencoder):
         # Without a linear path they have to come alive first.
         if self.n_iter_ >= (1 if self.linear_path else FEWEST_EPOCHS):
             _warn_of_dead(self._model, self.kl_per_component_)
-        cuts = [map(encoded.take, rows) for rows in split.cuts()]
-        models = judged or [self._model]
         density = density_of_networks(
             self._model,
-            [Judged(one, *rows) for one, rows in zip(models, cuts, strict=True)],
+            judged_by(judged or [self._model], encoded, split.cuts()),
             seed,
             alone=self.density == "networks",
             trained=self.n_iter_ > 0,

@@ -44,6 +44,18 @@ class Judged:
         return Trial(_weighted(training), _weighted(judging), safeguard)
 
 
+def judged_by(
+    models: Sequence[Model],
+    encoded: Encoded,
+    cuts: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> list[Judged]:
+    """Name, for each model, the rows that it has learned from and its judges."""
+    return [
+        Judged(model, encoded.take(training), encoded.take(judging))
+        for model, (training, judging) in zip(models, cuts, strict=True)
+    ]
+
+
 def density_of_networks(
     model: Model,
     judged: Sequence[Judged],
