@@ -547,6 +547,8 @@ def _price(estimator: VAETransformer, n_rows: int) -> float:
     """Say what codes cost that leave those of the linear start."""
     if estimator.legibility != "auto":
         return float(estimator.legibility)
+    if estimator._takes_steps:  # on a chunk of a table that has more rows
+        return 0.0
     # Steps of "sgd" are too large for a price that is steep.
     bears = estimator.beta == 1 and estimator.solver != "sgd"
     return max(0.0, 1 - n_rows / LEGIBLE_ROWS) if bears else 0.0

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from settings import curved_table
 from sklearn.datasets import (
@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skae import VAETransformer
 from skae.model._evidence import NetworkDensity
+from skae.model._network_stack import density_of_networks
 
 X = curved_table()
 QUICK = {"hidden_layer_sizes": (32,), "random_state": 0}
@@ -243,6 +244,40 @@ def test_other_objectives_and_steps_have_no_price_of_their_own(options):
         for legibility in ("auto", 0)
     )
     assert_array_equal(auto.transform(X), free.transform(X))
+
+
+def test_a_chunk_of_a_longer_table_has_no_price_of_few_rows():
+    rows = np.random.default_rng(0).normal(size=(2_200, 3)) ** 3
+    auto, free = (
+        VAETransformer(1, legibility=legibility, max_iter=3, **QUICK)
+        for legibility in ("auto", 0)
+    )
+    for model in (auto, free):
+        model.partial_fit(rows[:2_000]).partial_fit(rows[2_000:])
+    assert_array_equal(auto.transform(rows), free.transform(rows))
+
+
+def test_all_of_very_few_rows_judge_what_has_not_seen_them(monkeypatch):
+    asked = []
+
+    def spy(model, judged, *args, **options):
+        asked.append((model, judged))
+        return density_of_networks(model, judged, *args, **options)
+
+    monkeypatch.setattr("skae._vae.density_of_networks", spy)
+    table = X[:120]
+    fitted = VAETransformer(2, random_state=0, device="cpu").fit(table)
+    ((model, judged),) = asked
+    assert model is fitted._model
+    assert len(judged) == 3
+    rows = np.concatenate([one.judging.matrix for one in judged])
+    whole = fitted._table.encode(table).matrix
+    assert_array_equal(np.sort(rows, axis=0), np.sort(whole, axis=0))
+    for one in judged:
+        both = np.concatenate([one.training.matrix, one.judging.matrix])
+        assert len(np.unique(both, axis=0)) == 120
+        mean = one.training.matrix.mean(axis=0)
+        assert_allclose(one.model.linear.mean, mean, atol=1e-9)
 
 
 def test_the_divergence_of_each_component_is_told():
