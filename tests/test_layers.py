@@ -20,6 +20,7 @@ from skae.network._layers import (
     Gate,
     HardThreshold,
     LinearPath,
+    OfDraws,
     linear,
     seed_dropout,
 )
@@ -271,3 +272,12 @@ def test_linear_path_copies_what_it_is_given():
         tensor.zero_()
     for name, value in path.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_a_module_answers_each_draw_of_the_codes_as_it_answers_rows():
+    inner = nn.Sequential(perceptron(2, 3), nn.BatchNorm1d(3)).double().eval()
+    codes = draws(4, 5, 2)
+    found = OfDraws(inner)(codes)
+    for draw, answers in zip(codes, found, strict=True):
+        assert_close(answers, inner(draw))
+    assert_close(OfDraws(inner)(codes[0]), inner(codes[0]))

@@ -26,6 +26,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from skae import VAETransformer
 from skae.model._evidence import NetworkDensity
@@ -283,6 +284,25 @@ def test_all_of_very_few_rows_judge_what_has_not_seen_them(monkeypatch):
         assert len(np.unique(both, axis=0)) == 120
         mean = one.training.matrix.mean(axis=0)
         assert_allclose(one.model.linear.mean, mean, atol=1e-9)
+
+
+def normalised(n_inputs, n_outputs):
+    return nn.Sequential(
+        nn.Linear(n_inputs, 8), nn.BatchNorm1d(8), nn.SiLU(), nn.Linear(8, n_outputs)
+    )
+
+
+@pytest.mark.parametrize("n_rows", [100, 500])
+def test_own_networks_may_normalise_their_batches(n_rows):
+    table = curved_table(n_rows)
+    options = {"max_iter": 20, "random_state": 0, "device": "cpu"}
+    model = VAETransformer(2, encoder=normalised, decoder=normalised, **options)
+    model.fit(table)
+    whole = model.score_samples(table)
+    each = [model.score_samples(row[None])[0] for row in table[:5]]
+    assert_allclose(each, whole[:5], rtol=1e-7)
+    assert model.sample(4, random_state=0).shape == (4, table.shape[1])
+    assert np.isfinite(model.score_cells(table[:3])).all()
 
 
 def test_the_divergence_of_each_component_is_told():

@@ -13,7 +13,13 @@ from torch import nn
 
 from .._schema import Block
 from .._torch import seeded_globally
-from ._layers import ChancesAsLogits, Gate, ModuleFactory, multilayer_perceptron
+from ._layers import (
+    ChancesAsLogits,
+    Gate,
+    ModuleFactory,
+    OfDraws,
+    multilayer_perceptron,
+)
 
 TRIED_CODES, FAR_OFF = 64, 1e4  # to tell outputs that are bounded from small ones
 
@@ -103,6 +109,7 @@ class Design:
             module = _users_module(factory, n_inputs, n_outputs)
             if not encodes:
                 module = self._in_logits(module, n_inputs)
+                module = OfDraws(module) if self.is_variational else module
             return Gate(module, n_outputs) if self.linear_path else module
         hidden = self.hidden_layer_sizes if encodes else self.hidden_layer_sizes[::-1]
         return multilayer_perceptron(

@@ -120,6 +120,21 @@ class Gate(nn.Module):
         return self.factor * self.module(x)
 
 
+class OfDraws(nn.Module):
+    """Answer for several draws of the code of each row as for so many rows.
+
+    What a user brings may count on two dimensions, as batch normalisation does.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, z: Tensor) -> Tensor:
+        answers: Tensor = self.module(z.flatten(0, -2))
+        return answers.unflatten(0, z.shape[:-1])
+
+
 class ChancesAsLogits(nn.Module):
     """Turn the chances that a module ends in into their logits, in some columns.
 
