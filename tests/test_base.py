@@ -1745,10 +1745,16 @@ def test_copies_of_every_row_change_no_fit(quick, copies):
 
 @pytest.mark.parametrize(("widest", "share"), [(256, 1.0), (1024, 0.125)])
 @pytest.mark.parametrize(
-    ("kind", "rate"), [(AutoencoderTransformer, 0.012), (VAETransformer, 0.005)]
+    ("kind", "rate", "fraction"),
+    [
+        (AutoencoderTransformer, 0.012, "auto"),
+        (VAETransformer, 0.012, "auto"),  # of few rows
+        (VAETransformer, 0.005, 0.1),
+    ],
 )
-def test_wide_layers_take_smaller_steps(kind, rate, widest, share):
+def test_wide_layers_take_smaller_steps(kind, rate, fraction, widest, share):
     options = {"hidden_layer_sizes": (16, widest), "max_iter": 3, "random_state": 0}
+    options["validation_fraction"] = fraction
     auto = kind(weight_decay=0.01, **options).fit(X)
     told = kind(weight_decay=0.01 / share, learning_rate=rate * share, **options).fit(X)
     np.testing.assert_array_equal(auto.transform(X), told.transform(X))
