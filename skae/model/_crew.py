@@ -76,10 +76,9 @@ class Crew:
 
     def judged(self) -> list[Model]:
         """Return the models of the members that have not seen a fold, as trained."""
-        modules = [start.new_module() for start in self.starts]
         return [
-            start.learned(load_member(self.module, k, module), start.order)
-            for k, (start, module) in enumerate(zip(self.starts, modules, strict=True))
+            start.learned(load_member(self.module, k, _on_device(start)), start.order)
+            for k, start in enumerate(self.starts)
         ]
 
 
