@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mixtures import WIDTHS, combinations, level_columns
@@ -172,13 +172,18 @@ def shrunk(counts, two_levels=False):
 
 
 @given(counts=arrays(int, (4, 3), elements=st.integers(0, 60)))
+@example(counts=np.eye(4, 3, dtype=int))  # any prior is as likely as any other
 def test_shrinkage_is_that_of_the_likeliest_dirichlet(counts):
     found, frequencies = shrunk(counts)
-    likelihoods = [
-        stats.dirichlet_multinomial.logpmf(counts, c * frequencies, counts.sum(1)).sum()
-        for c in ROWS_OF_TABLE
-    ]
-    pseudo = ROWS_OF_TABLE[np.argmax(likelihoods)]
+    likelihoods = np.array(
+        [
+            stats.dirichlet_multinomial.logpmf(
+                counts, c * frequencies, counts.sum(1)
+            ).sum()
+            for c in ROWS_OF_TABLE
+        ]
+    )
+    pseudo = ROWS_OF_TABLE[np.isclose(likelihoods, likelihoods.max(), 1e-9, 1e-9)][-1]
     expected = counts + pseudo * frequencies
     expected /= counts.sum(axis=1, keepdims=True) + pseudo
     assert_allclose(found, expected)

@@ -11,6 +11,7 @@ from scipy.special import gammaln
 from .._schema import Block
 
 SMALLEST_CHANCE = 1e-6
+EQUAL = 1e-9  # relative difference of log-likelihoods that is none
 TINY = np.finfo(float).tiny
 # Like the whole table, that a part of it may have beside its own.
 ROWS_OF_TABLE = np.array([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1_000.0])
@@ -136,8 +137,7 @@ class LevelColumns:
         gains[:, :, alone] += gammaln(rest + others) - gammaln(rest)
         gains = np.add.reduceat(gains, starts, axis=2)
         gains += gammaln(rows) - gammaln(rows + present[:, starts])
-        best = ROWS_OF_TABLE[gains.sum(axis=1).argmax(axis=0)]
-        pseudo = np.repeat(best, widths)
+        pseudo = np.repeat(rows_of_prior(gains.sum(axis=1)), widths)
         return np.asarray((chosen + pseudo * frequencies) / (present + pseudo))
 
     def moments(self, chances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -150,6 +150,17 @@ class LevelColumns:
         for span in self.spans:
             drawn[..., span] = _draw_indicators(chances[..., span], generator)
         return self.standardised(drawn)
+
+
+def rows_of_prior(gains: np.ndarray) -> np.ndarray:
+    """Return the `ROWS_OF_TABLE` of the highest log-likelihoods along the first axis.
+
+    Where several are as high but for rounding, as where no part has two rows, the most:
+    nothing then tells parts apart.
+    """
+    highest = gains.max(axis=0)
+    is_high = gains >= highest - EQUAL * (1 + np.abs(highest))
+    return np.asarray(ROWS_OF_TABLE[::-1][is_high[::-1].argmax(axis=0)])
 
 
 def level_columns(blocks: Sequence[Block]) -> LevelColumns:
