@@ -89,7 +89,7 @@ def test_one_part_with_holes_is_where_the_likelihood_is_largest():
 @pytest.mark.parametrize("kind", ["full", "diag"])
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_steps_of_em_never_make_the_rows_less_likely(kind, share, monkeypatch):
-    """With the prior on levels, a row each at the table's frequencies."""
+    """With the prior on levels, and none on covariances."""
     monkeypatch.setattr(_em, "TOLERANCE", -1.0)
     monkeypatch.setattr(_em, "LEAST_ROWS", 0)
     X, seen, levels = clusters(400, share=share)
@@ -97,6 +97,7 @@ def test_steps_of_em_never_make_the_rows_less_likely(kind, share, monkeypatch):
     frequencies = frequencies_of(X, seen, weight, levels)
     rows_of_table = 3.0
     monkeypatch.setattr(_level_columns, "ROWS_OF_TABLE", np.array([rows_of_table]))
+    monkeypatch.setattr(_em, "ROWS_OF_TABLE", np.array([1e-12]))  # of covariances
     pseudo = rows_of_table * frequencies
     alone = np.array([True, False, False, False])
     found = []

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from .._statistics import distinct
-from ._level_columns import ROWS_OF_TABLE, TINY, LevelColumns, rows_of_prior
+from ._level_columns import ROWS_OF_TABLE, TINY, LevelColumns, likeliest
 from ._mixture import Mixture
 from ._patterns import LARGEST_STACK, Pattern, patterns_of
 
@@ -413,7 +413,7 @@ def drawn_together(scatters: np.ndarray, mass: np.ndarray, kind: Kind) -> np.nda
     gains *= n_numbers / size
     gains += 0.5 * n_numbers * prior * np.log(rows)
     gains -= 0.5 * posterior * np.log(rows[:, :, None] + sizes.clip(0)).sum(axis=2)
-    pseudo = rows_of_prior(gains.sum(axis=1))
+    pseudo = likeliest(ROWS_OF_TABLE, gains.sum(axis=1))
     return np.asarray((scatters + pseudo * within) / (mass + pseudo)[:, None, None])
 
 

@@ -137,7 +137,7 @@ class LevelColumns:
         gains[:, :, alone] += gammaln(rest + others) - gammaln(rest)
         gains = np.add.reduceat(gains, starts, axis=2)
         gains += gammaln(rows) - gammaln(rows + present[:, starts])
-        pseudo = np.repeat(rows_of_prior(gains.sum(axis=1)), widths)
+        pseudo = np.repeat(likeliest(ROWS_OF_TABLE, gains.sum(axis=1)), widths)
         return np.asarray((chosen + pseudo * frequencies) / (present + pseudo))
 
     def moments(self, chances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,15 +152,15 @@ class LevelColumns:
         return self.standardised(drawn)
 
 
-def rows_of_prior(gains: np.ndarray) -> np.ndarray:
-    """Return the `ROWS_OF_TABLE` of the highest log-likelihoods along the first axis.
+def likeliest(rows: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """Return the rows of the highest log-likelihoods along the first axis.
 
     Where several are as high but for rounding, as where no part has two rows, the most:
     nothing then tells parts apart.
     """
     highest = gains.max(axis=0)
     is_high = gains >= highest - EQUAL * (1 + np.abs(highest))
-    return np.asarray(ROWS_OF_TABLE[::-1][is_high[::-1].argmax(axis=0)])
+    return np.asarray(rows[::-1][is_high[::-1].argmax(axis=0)])
 
 
 def level_columns(blocks: Sequence[Block]) -> LevelColumns:
