@@ -37,6 +37,7 @@ def few_mixtures_where_they_are_not_the_matter(request, monkeypatch):
     module = request.module.__name__
     if module.startswith("test_") and module not in OF_ALL_MIXTURES:
         monkeypatch.setattr("skae.model._choice.SIZES", (1, 3))
+        monkeypatch.setattr("skae.model._network_stack.STACKING_POINTS", 8)
 
 
 @pytest.fixture(autouse=True)
