@@ -85,7 +85,7 @@ def choose_mixture(
     Parameters
     ----------
     trials : sequence of Trial
-        The rows and the judges of each are the same table.
+        Rows and judges of each are, together, the same table.
     levels : LevelColumns
     scales : ndarray of shape (n_numbers,)
         Standard deviations of the numbers.
