@@ -344,7 +344,8 @@ class VAETransformer(BaseAutoencoder):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.dropout = dropout
-        self.weight_decay, self.l1_penalty = weight_decay, l1_penalty
+        self.weight_decay = weight_decay
+        self.l1_penalty = l1_penalty
         self.linear_path = linear_path
         self.likelihood = likelihood
         self.categorical_features = categorical_features
@@ -352,18 +353,21 @@ class VAETransformer(BaseAutoencoder):
         self.beta, self.kl_warmup, self.free_bits = beta, kl_warmup, free_bits
         self.prior, self.n_prior_components = prior, n_prior_components
         self.density = density
-        self.n_particles, self.legibility = n_particles, legibility
-        self.solver, self.tol = solver, tol
+        self.n_particles = n_particles
+        self.legibility = legibility
+        self.solver = solver
         self.learning_rate, self.momentum = learning_rate, momentum
         self.batch_size = batch_size
         self.max_iter = max_iter
+        self.tol = tol
         self.n_iter_no_change = n_iter_no_change
-        self.early_stopping, self.verbose = early_stopping, verbose
+        self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.encoder, self.decoder = encoder, decoder
         self.warm_start = warm_start
         self.random_state = random_state
         self.device = device
+        self.verbose = verbose
 
     def score_samples(self, X: Any, *, n_importance_samples: int = 100) -> np.ndarray:
         """Compute the log-likelihood of each row, in nats; higher is more normal.
@@ -484,16 +488,7 @@ class VAETransformer(BaseAutoencoder):
         return float(self.score_samples(X).mean(dtype=np.float64))
 
     def _kinds(self) -> tuple[Kind, dict[int | str, Kind]]:
-        if isinstance(self.likelihood, str):
-            return KINDS[self.likelihood], {}
-        for kind in self.likelihood.values():
-            if kind not in LIKELIHOODS:
-                raise ValueError(
-                    f"got likelihood={self.likelihood!r} with {kind!r}, but expected "
-                    f"one of {sorted(LIKELIHOODS)}."
-                )
-        named = {column: KINDS[kind] for column, kind in self.likelihood.items()}
-        return KINDS["gaussian"], named
+        return _kinds_of(self.likelihood)
 
     def _design(self, parts: dict[str, Any]) -> Design:
         n_parts = self.n_prior_components if self.prior == "mixture" else 0
@@ -541,6 +536,22 @@ class VAETransformer(BaseAutoencoder):
         self.density_shares_ = {"vae": 0.0, "ppca": 0.0, "mixture": 0.0}
         self.density_shares_ |= density.shares
         return density
+
+
+def _kinds_of(
+    likelihood: str | dict[int | str, str],
+) -> tuple[Kind, dict[int | str, Kind]]:
+    """Return the kind of columns that are not named, and of those that are."""
+    if isinstance(likelihood, str):
+        return KINDS[likelihood], {}
+    for kind in likelihood.values():
+        if kind not in LIKELIHOODS:
+            raise ValueError(
+                f"got likelihood={likelihood!r} with {kind!r}, but expected one of "
+                f"{sorted(LIKELIHOODS)}."
+            )
+    named = {column: KINDS[kind] for column, kind in likelihood.items()}
+    return KINDS["gaussian"], named
 
 
 def _price(estimator: VAETransformer, n_rows: int) -> float:
