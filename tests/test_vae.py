@@ -35,6 +35,8 @@ from skae.network._objectives import EvidenceBound
 
 X = curved_table()
 QUICK = {"hidden_layer_sizes": (32,), "random_state": 0}
+# Where mixtures beside the networks, and folds of few rows, are not the matter.
+OF_NETWORKS = {**QUICK, "density": "networks", "validation_fraction": 0.1}
 SMALL = {"hidden_layer_sizes": (8,), "random_state": 0}
 
 
@@ -161,7 +163,7 @@ def test_the_density_of_normal_scores_integrates_to_one():
 
 
 def test_the_estimate_rises_with_the_points_and_settles():
-    fitted = alone(VAETransformer(2, max_iter=100, legibility=0, **QUICK).fit(X))
+    fitted = alone(VAETransformer(2, max_iter=100, legibility=0, **OF_NETWORKS).fit(X))
     one, some, more, most = (
         fitted.score_samples(X, n_importance_samples=n).mean() for n in (1, 8, 64, 1024)
     )
@@ -324,7 +326,7 @@ def test_a_table_of_low_rank_leaves_components_inactive():
 
 
 def test_a_larger_beta_tells_less_and_free_bits_tell_more():
-    common = {"max_iter": 80, "early_stopping": False, **QUICK}
+    common = {"max_iter": 80, "early_stopping": False, **OF_NETWORKS}
     plain = VAETransformer(3, **common).fit(X).kl_per_component_.sum()
     with pytest.warns(UserWarning, match="3 of 3 components of the code died"):
         heavy = VAETransformer(3, beta=10.0, **common).fit(X).kl_per_component_.sum()
@@ -335,7 +337,7 @@ def test_a_larger_beta_tells_less_and_free_bits_tell_more():
 
 def test_beta_zero_reconstructs_best():
     def error(beta):
-        fitted = VAETransformer(2, beta=beta, max_iter=80, **QUICK).fit(X)
+        fitted = VAETransformer(2, beta=beta, max_iter=80, **OF_NETWORKS).fit(X)
         back = fitted.inverse_transform(fitted.transform(X))
         return np.square((back - X) / X.std(axis=0)).mean()
 
@@ -351,7 +353,7 @@ def test_a_mixture_prior_finds_clusters_of_codes():
     train, test = centres[rng.integers(0, 3, size=(2, 300))] + 0.3 * rng.normal(
         size=(2, 300, 3)
     )
-    common = {"n_particles": 1, "max_iter": 300, "legibility": 0, **QUICK}
+    common = {"n_particles": 1, "max_iter": 300, "legibility": 0, **OF_NETWORKS}
     normal, mixture = (
         VAETransformer(2, prior=prior, **common).fit(train)
         for prior in ("normal", "mixture")
@@ -364,18 +366,20 @@ def test_a_mixture_prior_finds_clusters_of_codes():
 
 @pytest.mark.parametrize("n_particles", [1, 5])
 def test_particles_bound_the_same_likelihood(n_particles):
-    fitted = VAETransformer(2, n_particles=n_particles, max_iter=100, **QUICK).fit(X)
+    fitted = VAETransformer(
+        2, n_particles=n_particles, max_iter=100, **OF_NETWORKS
+    ).fit(X)
     assert fitted.best_loss_ < fitted.start_loss_
 
 
 def test_kl_warmup_ends_at_beta():
-    fitted = VAETransformer(2, kl_warmup=20, max_iter=60, **QUICK).fit(X)
+    fitted = VAETransformer(2, kl_warmup=20, max_iter=60, **OF_NETWORKS).fit(X)
     assert fitted.best_loss_ < fitted.start_loss_
     assert fitted.loss_curve_[0] < fitted.start_loss_
 
 
 def test_patience_does_not_run_out_within_a_long_warm_up():
-    fitted = VAETransformer(2, kl_warmup=250, n_iter_no_change=50, **QUICK).fit(X)
+    fitted = VAETransformer(2, kl_warmup=250, n_iter_no_change=50, **OF_NETWORKS).fit(X)
     assert fitted.best_iter_ > 250
     assert fitted.best_loss_ < fitted.start_loss_
 
@@ -425,9 +429,11 @@ def test_samples_are_as_likely_as_rows(trained):
 
 def test_constant_columns_do_not_run_away_with_the_likelihood():
     table = np.c_[X, np.full(len(X), 3.0)]
-    fitted = VAETransformer(2, max_iter=80, early_stopping=False, **QUICK).fit(table)
+    fitted = VAETransformer(2, max_iter=80, early_stopping=False, **OF_NETWORKS).fit(
+        table
+    )
     start = VAETransformer(2, max_iter=0).fit(table)
-    without = VAETransformer(2, max_iter=80, early_stopping=False, **QUICK).fit(X)
+    without = VAETransformer(2, max_iter=80, early_stopping=False, **OF_NETWORKS).fit(X)
     gain = fitted.score(table) - start.score(table)
     gain_without = without.score(X) - VAETransformer(2, max_iter=0).fit(X).score(X)
     assert gain == pytest.approx(gain_without, abs=1.5)
@@ -578,7 +584,7 @@ def test_the_density_of_what_is_seen_is_the_joint_one_summed_over_the_rest(param
 def test_what_is_learned_of_holes_is_no_less_likely_than_by_the_start(share):
     test = holes_in(curved_table(seed=1), share, seed=1)
     holes = holes_in(X, share)
-    fitted = VAETransformer(2, max_iter=200, **QUICK).fit(holes)
+    fitted = VAETransformer(2, max_iter=200, **OF_NETWORKS).fit(holes)
     start = VAETransformer(2, max_iter=0).fit(holes)
     assert fitted.score(test) > start.score(test) - 0.05
 
