@@ -141,6 +141,8 @@ def main() -> None:
         of = arguments.measure
         print(json.dumps(in_memory(of, n_rows) if n_rows else measure(of)))
         return
+    if arguments.folder:
+        Path(arguments.folder).mkdir(parents=True, exist_ok=True)
     found = {}
     for n_rows in map(int, arguments.rows.split(",")):
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
