@@ -91,8 +91,9 @@ class VAETransformer(BaseAutoencoder):
         range [0, 1]; the scores that their ranks would have in a normal sample, for
         columns with heavy tails, skew or spikes; or not at all. "auto" is "minmax" for
         "bernoulli"; for other numbers "standard", so that the start is probabilistic
-        PCA of the table, or "quantile" in a table that has columns of levels too.
-        Counts are always "standard". Outputs come back in the units of the table.
+        PCA of the table. In a table that has columns of levels too, a number has
+        "quantile" unless its values are likelier on their own scale. Counts are always
+        "standard". Outputs come back in the units of the table.
     beta : float, default=1.0
         Weight of the KL term. More than one gives simpler codes, less than one better
         reconstructions [4]_; the bound is a likelihood at one alone.
@@ -289,7 +290,7 @@ class VAETransformer(BaseAutoencoder):
 
     _pace = Pace()
     _most_folded = VERY_FEW_ROWS  # more bear judges, and many steps of one network
-    _scaling_beside_levels = "quantile"  # what is drawn has spikes, steps and range
+    _scaling_beside_levels = "likelier"  # what is drawn has spikes, steps and range
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PARAMETERS,
         "likelihood": [StrOptions(set(LIKELIHOODS)), dict],

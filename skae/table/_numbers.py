@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ._scaling import likelier_scaling
 from ._scores import SmoothScores
 from ._summaries import (
     ColumnStatistics,
@@ -32,9 +33,9 @@ class ColumnScaler:
 
     Parameters
     ----------
-    scalings : sequence of {"standard", "minmax", "quantile", None}
+    scalings : sequence of {"standard", "minmax", "quantile", "likelier", None}
         For each column: zero mean and unit variance; the range [0, 1]; normal scores,
-        standardised; or as it is.
+        standardised; the first or the last of these; or as it is.
 
     Attributes
     ----------
@@ -50,6 +51,8 @@ class ColumnScaler:
         scaled units; zero where hardly a value occurs twice.
     quartile_deviation_ : ndarray of shape (n_features,)
         Standard deviation of a normal column with the same quartiles, in scaled units.
+    scalings_ : list of {"standard", "minmax", "quantile", None}
+        What is done to each column.
     scores_ : dict of int to SmoothScores
         Of the columns that have them.
     """
@@ -71,6 +74,12 @@ class ColumnScaler:
         self.constant_ = ~varies
         self.low_, self.high_ = low, high
         self.decimals_ = _decimals(X)
+        self.scalings_ = [
+            likelier_scaling(X[:, j], sample_weight, X.shape[1])
+            if scaling == "likelier" and varies[j]
+            else scaling
+            for j, scaling in enumerate(self.scalings)
+        ]
         self.scores_ = {
             j: SmoothScores(X[:, j], sample_weight)
             for j in self._columns("quantile")
@@ -104,7 +113,7 @@ class ColumnScaler:
         return self
 
     def _columns(self, scaling: str | None) -> list[int]:
-        return [j for j, chosen in enumerate(self.scalings) if chosen == scaling]
+        return [j for j, chosen in enumerate(self.scalings_) if chosen == scaling]
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Scale the rows in the dtype of `X`; holes stay NaN."""
