@@ -160,7 +160,7 @@ class TableEncoder:
         if not (np.isfinite(encoded.min()) and np.isfinite(encoded.max())):
             raise ValueError(
                 f"got columns that overflow {encoded.dtype} with scaling="
-                f"{self.scalings[self.order_[0]]!r}; divide them by a constant first."
+                f"{self.scaler_.scalings_[0]!r}; divide them by a constant first."
             )
         for kind in dict.fromkeys(self.kinds):
             chosen = np.array([name == kind for name in self.kinds])

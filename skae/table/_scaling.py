@@ -8,6 +8,7 @@ from scipy.stats import gaussian_kde, norm
 from .._statistics import exceed_their_error
 from ._scores import SmoothScores
 
+MOST_ROWS = 50_000  # that are looked at for spikes
 MOST_VALUES = 1_000  # of a column, that decide
 MOST_CELLS = 50_000  # the same, of all columns together
 FEWEST_VALUES = 30
@@ -34,10 +35,12 @@ def likelier_scaling(
     n_columns : int, default=1
         Of the table: where they are many, few values of each decide.
     """
+    step = -(-len(column) // MOST_ROWS)
     weight = np.ones(len(column)) if sample_weight is None else sample_weight
+    column, weight = column[::step], weight[::step]
     kept = ~np.isnan(column) & (weight > 0)
     values, which = np.unique(column[kept].astype(np.float64), return_inverse=True)
-    if len(values) < FEWEST_VALUES or len(SmoothScores(column, sample_weight).spikes):
+    if len(values) < FEWEST_VALUES or len(SmoothScores(column, weight).spikes):
         return "quantile"
     # By value, not by row: the order of a table and copies of its rows say nothing.
     most = min(MOST_VALUES, max(MOST_CELLS // n_columns, FEWEST_VALUES))
