@@ -290,7 +290,7 @@ class VAETransformer(BaseAutoencoder):
 
     _pace = Pace()
     _most_folded = VERY_FEW_ROWS  # more bear judges, and many steps of one network
-    _scaling_beside_levels = "likelier"  # what is drawn has spikes, steps and range
+    _scaling_beside_levels = "likelier"  # what is drawn has spikes and edges, too
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PARAMETERS,
         "likelihood": [StrOptions(set(LIKELIHOODS)), dict],

@@ -52,7 +52,7 @@ class ColumnScaler:
     quartile_deviation_ : ndarray of shape (n_features,)
         Standard deviation of a normal column with the same quartiles, in scaled units.
     scalings_ : list of {"standard", "minmax", "quantile", None}
-        What is done to each column.
+        What is done to each column that varies.
     scores_ : dict of int to SmoothScores
         Of the columns that have them.
     """

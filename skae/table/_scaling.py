@@ -7,6 +7,7 @@ from scipy.stats import gaussian_kde, norm
 
 from .._statistics import exceed_their_error
 from ._scores import SmoothScores
+from ._summaries import mean_and_deviation
 
 MOST_ROWS = 50_000  # that are looked at for spikes
 MOST_VALUES = 1_000  # of a column, that decide
@@ -46,8 +47,8 @@ def likelier_scaling(
     most = min(MOST_VALUES, max(MOST_CELLS // n_columns, FEWEST_VALUES))
     some = np.random.default_rng(0).permutation(len(values))[:most]
     mass, values = np.bincount(which, weight[kept])[some], values[some]
-    mean = np.average(values, weights=mass)
-    values = (values - mean) / np.average((values - mean) ** 2, weights=mass) ** 0.5
+    mean, deviation = mean_and_deviation(values[:, None], mass)
+    values = (values - mean) / deviation
     if np.abs(values).max() > FARTHEST:
         return "quantile"
     fold = np.arange(len(values)) % N_FOLDS
@@ -65,9 +66,7 @@ def likelier_scaling(
 
 
 def _by_normal(rest: np.ndarray, mass: np.ndarray, own: np.ndarray) -> np.ndarray:
-    mean = np.average(rest, weights=mass)
-    deviation = np.average((rest - mean) ** 2, weights=mass) ** 0.5
-    return np.asarray(norm.logpdf(own, mean, deviation))
+    return np.asarray(norm.logpdf(own, *mean_and_deviation(rest[:, None], mass)))
 
 
 def _by_scores(rest: np.ndarray, mass: np.ndarray, own: np.ndarray) -> np.ndarray:
