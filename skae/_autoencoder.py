@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -439,7 +440,11 @@ class AutoencoderTransformer(BaseAutoencoder):
         )
 
     def _make_density(
-        self, encoded: Encoded, split: Split, judged: list[Model], seed: int
+        self,
+        encoded: Encoded,
+        split: Split,
+        judged: Callable[[], list[Model]],
+        seed: int,
     ) -> ReconstructionDensity:
         some = encoded.take(split.training)
         return ReconstructionDensity.learn(self._model, some, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from numbers import Integral
@@ -207,11 +208,15 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
 
     @abstractmethod
     def _make_density(
-        self, encoded: Encoded, split: Split, judged: list[Model], seed: int
+        self,
+        encoded: Encoded,
+        split: Split,
+        judged: Callable[[], list[Model]],
+        seed: int,
     ) -> Density:
         """Make the density of rows; set what else is learned from a trained model.
 
-        Models that have not seen the judges come with it where the model has.
+        Models that have not seen the judges are to be had where the model has.
         """
 
     # ------------------------------------------------------------- steps of fit
@@ -234,8 +239,8 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
         self.__dict__ |= self._learned(descent)
         with progress.phase("density"):
             self._summary_seed = seeds["summary"]
-            judged = descent.judged
-            make = partial(self._make_density, encoded, split, judged, seeds["summary"])
+            of_split = encoded, split, descent.judged
+            make = partial(self._make_density, *of_split, seeds["summary"])
             if self._takes_steps:  # a chunk need not pay for what is seldom asked
                 self._density = Deferred(make)
                 return

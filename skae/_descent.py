@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -85,14 +85,15 @@ class Descent:
     history : History
     carried : ndarray of shape (n_components,)
         Share of the table's variance that each component carries.
-    judged : list of Model
-        What became of networks that have not seen the judges, where the model has.
+    judged : callable
+        Returns what became of networks that have not seen the judges, where the model
+        has; none elsewhere.
     """
 
     model: Model
     history: History
     carried: np.ndarray
-    judged: list[Model] = field(default_factory=list)
+    judged: Callable[[], list[Model]] = list
 
 
 class Spectator(Report, Protocol):
@@ -164,7 +165,7 @@ def descend(
         history = training.run()
     _warn(history, objective.warm_up_epochs)
     descent = _ended(model, encoded, crew, rows, history)
-    return replace(descent, judged=crew.judged())
+    return replace(descent, judged=crew.judged) if crew.starts else descent
 
 
 def _on_device(model: Model, encoded: Encoded) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
@@ -517,7 +518,11 @@ class VAETransformer(BaseAutoencoder):
         )
 
     def _make_density(
-        self, encoded: Encoded, split: Split, judged: list[Model], seed: int
+        self,
+        encoded: Encoded,
+        split: Split,
+        judged: Callable[[], list[Model]],
+        seed: int,
     ) -> Density:
         """Stack the networks with closed forms, by the rows that judge."""
         told = self._model.divergences(encoded.take(split.training[:SUMMARY_ROWS]))
@@ -528,7 +533,7 @@ class VAETransformer(BaseAutoencoder):
             _warn_of_dead(self._model, self.kl_per_component_)
         density = density_of_networks(
             self._model,
-            judged_by(judged or [self._model], encoded, split.cuts()),
+            judged_by(judged() or [self._model], encoded, split.cuts()),
             seed,
             alone=self.density == "networks",
             trained=self.n_iter_ > 0,

@@ -34,7 +34,7 @@ OF_ALL_MIXTURES = {
 }
 
 # Where a VAE of few rows is held to what every row of a table may ask of it.
-OF_FOLDS = {"test_contract", "test_base", "test_table_density"}
+OF_FOLDS = {"test_contract", "test_table_density"}
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from settings import ESTIMATORS
+from settings import ESTIMATORS, QUICK
 from sklearn.base import clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import (
@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import (
 from skae import AutoencoderImputer, AutoencoderTransformer, VAETransformer
 
 DEFAULTS = ["AutoencoderTransformer, default", "VAETransformer, default"]
-BOTH = [AutoencoderTransformer(max_iter=2), VAETransformer(max_iter=2)]
+BOTH = [cls(**QUICK) for cls in (AutoencoderTransformer, VAETransformer)]
 IMPUTERS = [AutoencoderImputer(estimator) for estimator in BOTH]
 BEYOND = [
     "check_param_validation",

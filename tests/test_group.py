@@ -56,7 +56,7 @@ RANKS = Path(__file__).with_name("ranks.py")
 SECONDS = 240  # after which something hangs, on the busiest machine
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """Where two processes have left what came of their fits."""
     folder = tmp_path_factory.mktemp("ranks")

@@ -289,17 +289,17 @@ def test_a_report_stops_training_where_it_wants():
 # -------------------------------------------------------------------- budgets
 
 SLOW = {"solver": "sgd", "learning_rate": 1e-3, "momentum": 0.0, "batch_size": 8}
-LONG = regression(3_000)  # of which five epochs are 1,315 steps of eight rows
+LONG = regression(1_000)  # of which five epochs are 440 steps of eight rows
 
 
 def brief(objective, **options):
     report = Silent()
-    options = {"table": LONG, "pace": Pace(n_steps=500)} | SLOW | options
+    options = {"table": LONG, "pace": Pace(n_steps=160)} | SLOW | options
     return training(objective, report, **options).run(), report
 
 
 def test_a_budget_grows_while_the_judged_loss_falls():
-    slow, _ = brief(Regression(), learning_rate=3e-5, max_iter="auto")
+    slow, _ = brief(Regression(), learning_rate=1e-4, max_iter="auto")
     assert len(slow.loss_curve) == MOST_EPOCHS
     done, report = brief(Regression(), learning_rate=0.05, max_iter="auto")
     assert len(done.loss_curve) < MOST_EPOCHS
@@ -307,9 +307,9 @@ def test_a_budget_grows_while_the_judged_loss_falls():
     assert report.max_epochs == MOST_EPOCHS
 
 
-@pytest.mark.parametrize(("n_steps", "share"), [(500, 1 / 2), (5_000, 1 / 10)])
+@pytest.mark.parametrize(("n_steps", "share"), [(160, 1 / 2), (1_600, 1 / 10)])
 def test_a_very_long_table_winds_down_slowly(n_steps, share):
-    pace = Pace(n_steps=n_steps, fall_share=0.5)  # of 1,315 steps in five epochs
+    pace = Pace(n_steps=n_steps, fall_share=0.5)  # of 440 steps in five epochs
     options = {"max_iter": 100, "n_iter_no_change": 20, "pace": pace}
     history, _ = brief(Constant(), **options)
     assert_allclose(len(history.loss_curve), 20 + share * 20, atol=2)
@@ -317,7 +317,7 @@ def test_a_very_long_table_winds_down_slowly(n_steps, share):
 
 def test_a_budget_that_ended_while_the_loss_fell_was_short():
     for max_iter in (10, "auto"):
-        history, _ = brief(Regression(), learning_rate=1e-5, max_iter=max_iter)
+        history, _ = brief(Regression(), learning_rate=3e-5, max_iter=max_iter)
         assert history.is_short
     assert len(history.loss_curve) == MOST_EPOCHS
 
