@@ -23,7 +23,7 @@ class UsersNetwork:
 
 QUICK = {"max_iter": 3, "hidden_layer_sizes": (8, 4)}
 
-DEFAULT = {"max_iter": 10, "hidden_layer_sizes": (128, 64)}
+DEFAULT = {"max_iter": 5, "hidden_layer_sizes": (128, 64)}
 
 # Each check runs in each setting: a setting has as much as goes together.
 BOTH = {
