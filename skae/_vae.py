@@ -406,7 +406,8 @@ class VAETransformer(BaseAutoencoder):
         Unlike `score_samples` it knows no density beside them. It is the
         importance-weighted bound of [1]_ over the same points for every row: half are
         drawn by the encoder, half around the mode of the posterior (codes of up to 64
-        components). On average it is below the log-likelihood, closer with more points.
+        components), and of a row with missing cells a third by the prior. On average it
+        is below the log-likelihood, closer with more points.
 
         Parameters
         ----------

@@ -14,14 +14,15 @@ from skae.network._design import Design
 NUMBERS = (Block(KINDS["gaussian"], (1,) * N_FEATURES),)
 
 
-def model_around(module, blocks=NUMBERS, *, linear_path=True):
+def model_around(module, blocks=NUMBERS, *, linear_path=True, is_trained=False):
     """Return a model whose network is given, and which fills holes by the table."""
     n_codes = module.prior.n_components
     design = Design(blocks, n_codes, (), "silu", 0.0, linear_path, is_variational=True)
     linear = principal_components(rows_of_table().numpy(), n_codes)
     order = np.arange(n_codes)[::-1]  # of which no density may know
     key = "cpu", str(next(module.parameters()).dtype)
-    return Model(design, linear, {}, order, "cpu", {key: module})
+    of_fit = design, linear, {}, order, "cpu", is_trained
+    return Model(*of_fit, _modules={key: module})
 
 
 def rows_and_seen(cells):

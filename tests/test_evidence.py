@@ -9,6 +9,7 @@ import pytest
 import torch
 from densities import (
     bound_of,
+    model_around,
     network_density,
     rows_and_seen,
 )
@@ -40,6 +41,7 @@ from torch.testing import assert_close
 from skae._schema import KINDS, Block
 from skae.model._evidence import (
     Gaussians,
+    NetworkBound,
     NetworkDensity,
     Proposal,
     laplace_approximation,
@@ -321,6 +323,68 @@ def test_half_of_the_points_are_drawn_by_the_encoder(n_points):
     by_mode = mode.log_prob(z).exp()
     density = (half * by_encoder + (n_points - half) * by_mode) / n_points
     assert_close(log_density.exp(), density)
+
+
+def narrow_and_two_moded_vae():
+    """Make a VAE whose encoder knows of one of two modes that rows leave open."""
+    model = two_moded_vae(3.0)
+    model.encoder.bias[N_CODES:] = -2.0
+    return model
+
+
+@pytest.mark.parametrize("n_points", [1, 3, 7, 9])
+def test_of_rows_with_holes_a_third_of_the_points_is_drawn_by_the_prior(n_points):
+    model, cells = narrow_and_two_moded_vae(), cells_with_holes()
+    points, n_prior = draws(n_points, N_CODES), n_points // 3
+    holed = (cells.seen == 0).any(dim=1)
+    assert 0 < holed.sum() < len(cells)
+    z, log_density = Proposal.of(model, cells, by_prior=True).draws(points)
+    usual, of_usual = Proposal.of(model, cells).draws(points)
+    assert_close(z[:, ~holed], usual[:, ~holed])
+    assert_close(log_density[:, ~holed], of_usual[:, ~holed])
+    known = z[n_points - n_prior :, holed]
+    by_prior = model.prior.draws(points[n_points - n_prior :])
+    assert_close(known, by_prior.expand_as(known))
+    shares = [math.ceil(n_points / 3), (n_points + 1) // 3, n_prior]
+    encoder, mode = model.posterior(cells), around_the_mode(model, cells)
+    densities = (
+        gaussian_log_prob(z, *encoder).exp(),
+        mode.log_prob(z).exp(),
+        model.prior.log_prob(z).exp(),
+    )
+    pairs = zip(shares, densities, strict=True)
+    density = sum(share * density for share, density in pairs) / n_points
+    assert_close(log_density.exp()[:, holed], density[:, holed])
+
+
+def test_what_holes_leave_open_is_looked_for_by_the_prior():
+    model, cells = narrow_and_two_moded_vae(), cells_with_holes()
+    holed = (cells.seen == 0).any(dim=1) & (cells.seen == 1).any(dim=1)
+    exact = log_density_without_codes(model, cells)[holed]
+    trained, start = (
+        NetworkDensity(model_around(model, is_trained=is_trained), 4096).given(
+            *rows_and_seen(cells)
+        )
+        for is_trained in (True, False)
+    )
+    found, lost = (torch.from_numpy(of.log_density)[holed] for of in (trained, start))
+    assert_close(found, exact, atol=0.02, rtol=0)
+    assert (exact - lost).median() > 0.5
+    codes = trained.codes[:, holed, 0]
+    left = ((codes < 0) * trained.log_weights[:, holed].softmax(dim=0)).sum(dim=0)
+    assert_close(left, torch.full_like(left, 0.5), atol=0.01, rtol=0)
+
+
+def test_the_elbo_is_drawn_by_the_encoder_alone_whatever_is_missing():
+    model, cells = narrow_and_two_moded_vae(), cells_with_holes()
+    trained, start = (
+        NetworkBound(model_around(model, is_trained=is_trained), 8)
+        for is_trained in (True, False)
+    )
+    found, expected = (
+        bound.given(*rows_and_seen(cells)).log_density for bound in (trained, start)
+    )
+    assert_array_equal(found, expected)
 
 
 def test_a_wide_code_is_drawn_by_the_encoder_alone(monkeypatch):

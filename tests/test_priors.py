@@ -10,6 +10,7 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from skae.network._importance import normal_points
 from skae.network._priors import GaussianMixture, StandardNormal
 
 
@@ -171,3 +172,25 @@ def test_samples_of_the_mixture_follow_its_distribution():
 def test_only_the_standard_normal_is_standard():
     assert StandardNormal(2).is_standard
     assert not mixture().is_standard
+
+
+def test_points_of_the_standard_normal_prior_are_its_codes():
+    points = draws(7, 2)
+    assert_close(StandardNormal(2).double().draws(points), points[:, None])
+
+
+def test_of_points_each_part_of_a_mixture_gets_its_share():
+    prior, points = mixture(), draws(1000, 2)
+    prior.log_variances.data -= 20
+    codes = prior.draws(points)[:, 0]
+    nearest = torch.cdist(codes, prior.means).argmin(dim=1)
+    counts = torch.bincount(nearest, minlength=3)
+    assert_close(counts.double() / 1000, prior.logits.softmax(dim=0), atol=2e-3, rtol=0)
+
+
+def test_codes_of_quasi_random_points_have_the_moments_of_a_mixture():
+    prior = mixture()
+    codes = prior.draws(normal_points(4096, 2))[:, 0]
+    mean, log_variance = prior.moments()
+    assert_close(codes.mean(dim=0), mean, atol=0.01, rtol=0)
+    assert_close(codes.var(dim=0), log_variance.exp(), atol=0, rtol=0.02)

@@ -539,6 +539,33 @@ def test_draws_vary_where_cells_are_missing_and_agree_with_the_mean():
     assert np.abs(gap[hidden].mean()) < 0.05
 
 
+def regimes(n_rows=600):
+    """Two levels, a number that is far apart in them, and one of many zeros."""
+    rng = np.random.default_rng(0)
+    level = rng.choice(["low", "high"], n_rows)
+    spike = np.where(rng.random(n_rows) < 0.4, 0, rng.lognormal(2, 1, n_rows))
+    far = np.where(level == "low", -5, 5) + rng.normal(size=n_rows)
+    both = 0.1 * spike + far + 0.2 * rng.normal(size=n_rows)
+    return pd.DataFrame({"level": level, "spike": spike, "far": far, "both": both})
+
+
+def test_what_a_level_leaves_open_is_drawn_as_it_is_without():
+    fitted = VAETransformer(2, max_iter=200, **OF_NETWORKS).fit(regimes())
+    assert fitted.best_iter_ > 0
+    drawn = fitted.sample(10_000, random_state=0)
+    for level, of_level in drawn.groupby("level"):
+        given = fitted.sample(5_000, random_state=0, given={"level": level})
+        empty = of_level[:1].assign(spike=np.nan, far=np.nan, both=np.nan)
+        filled = fitted.impute(empty, strategy="median", n_importance_samples=2_000)
+        for name in ("spike", "far", "both"):
+            scale = of_level[name].std()
+            for share in (0.25, 0.5, 0.75):
+                gap = given[name].quantile(share) - of_level[name].quantile(share)
+                assert abs(gap) < 0.15 * scale
+            gap = filled[name].item() - of_level[name].median()
+            assert abs(gap) < 0.2 * scale
+
+
 def test_draws_of_skewed_numbers_agree_with_their_mean():
     rng = np.random.default_rng(0)
     u, *others = rng.normal(size=(3, 300))

@@ -7,7 +7,7 @@ the same for every row: what is said of a row depends on nothing but the row.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from ..network._autoencoders import VariationalAutoencoder
 from ..network._cells import Cells
 from ..network._importance import log_joint, log_mean_exp, normal_points
 from ..network._normal import gaussian_draws, gaussian_log_prob
+from ..network._priors import Prior
 from ._conditional import OfParts, Part
 from ._leave_one_out import leave_one_out_by_points
 from ._model import Model
@@ -63,63 +64,111 @@ class Gaussians:
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """Where the codes of rows are looked for: by the encoder, and around the mode.
+class Diagonals:
+    """Diagonal Gaussians over codes, one for each row, as the encoder gives them.
 
     Attributes
     ----------
-    encoder : tuple of Tensor of shape (n_rows, n_components)
-        Means and log-variances.
-    mode : Gaussians or None
-        Laplace's approximation of the posterior, or None for the encoder alone.
+    mean, log_variance : Tensor of shape (n_rows, n_components)
     """
 
-    encoder: tuple[Tensor, Tensor]
+    mean: Tensor
+    log_variance: Tensor
+
+    def draws(self, noise: Tensor) -> Tensor:
+        """Turn noise of shape (n_points, n_components) into codes of every row."""
+        return gaussian_draws(self.mean, self.log_variance, noise[:, None, :])
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of codes of shape (n_points, n_rows, n_components)."""
+        return gaussian_log_prob(z, self.mean, self.log_variance)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Where the codes of rows are looked for.
+
+    By the encoder and around the mode; where cells are missing, by the prior as well:
+    what they leave open may be codes far apart, and neither knows of more than some.
+
+    Attributes
+    ----------
+    encoder : Diagonals
+    mode : Gaussians or None
+        Laplace's approximation of the posterior, or None for the encoder alone.
+    prior : Prior or None
+    holed : Tensor of bool of shape (n_rows, 1)
+        Which rows the prior is for.
+    """
+
+    encoder: Diagonals
     mode: Gaussians | None
+    prior: Prior | None
+    holed: Tensor
 
     @classmethod
     def of(
-        cls, module: VariationalAutoencoder, cells: Cells, *, climb: bool = True
+        cls,
+        module: VariationalAutoencoder,
+        cells: Cells,
+        *,
+        climb: bool = True,
+        by_prior: bool = False,
     ) -> Proposal:
-        encoder = module.posterior(cells)
-        if not climb or encoder[0].shape[1] > WIDEST_CODE:
-            return cls(encoder, None)
+        encoder = Diagonals(*module.posterior(cells))
+        holed = torch.zeros_like(encoder.mean[:, :1], dtype=torch.bool)
+        if cells.seen is not None:
+            holed = (cells.seen == 0).any(dim=1, keepdim=True)
+        prior = module.prior if by_prior else None
+        if not climb or encoder.mean.shape[1] > WIDEST_CODE:
+            return cls(encoder, None, prior, holed)
         try:
-            return cls(encoder, laplace_approximation(module, cells, encoder[0]))
+            mode = laplace_approximation(module, cells, encoder.mean)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:  # torch's, of a user's decoder without second derivatives
-            return cls(encoder, None)
+            mode = None
+        return cls(encoder, mode, prior, holed)
 
     def split(self, n_rows: int) -> list[Proposal]:
-        encoders = zip(*(part.split(n_rows) for part in self.encoder), strict=True)
-        if self.mode is None:
-            return [Proposal(encoder, None) for encoder in encoders]
-        pairs = zip(
-            self.mode.mean.split(n_rows), self.mode.factor.split(n_rows), strict=True
-        )
-        modes = [Gaussians(*pair) for pair in pairs]
-        return [Proposal(*parts) for parts in zip(encoders, modes, strict=True)]
+        def split(gaussians: Any) -> list[Any]:
+            tensors = (tensor.split(n_rows) for tensor in vars(gaussians).values())
+            return [type(gaussians)(*part) for part in zip(*tensors, strict=True)]
+
+        encoders, holed = split(self.encoder), self.holed.split(n_rows)
+        modes = [None] * len(encoders) if self.mode is None else split(self.mode)
+        parts = zip(encoders, modes, holed, strict=True)
+        return [Proposal(one, mode, self.prior, some) for one, mode, some in parts]
 
     def draws(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn half of the points into codes of each kind; return their densities.
+        """Turn points into codes of every row; return their log-densities."""
+        sources = [s for s in (self.encoder, self.mode) if s is not None]
+        z, log_density = draws_of_mixture(sources, points)
+        if self.prior is None or not self.holed.any():
+            return z, log_density
+        wide, of_wide = draws_of_mixture([*sources, self.prior], points)
+        return (
+            torch.where(self.holed, wide, z),
+            torch.where(self.holed[:, 0], of_wide, log_density),
+        )
 
-        Such a deterministic mixture [1]_ weighs each code by the density of both.
 
-        References
-        ----------
-        .. [1] Owen, A. and Zhou, Y. (2000). Safe and effective importance sampling.
-           Journal of the American Statistical Association 95(449), 135-143.
-        """
-        n_points = len(points)
-        n_encoder = n_points if self.mode is None else (n_points + 1) // 2
-        z = gaussian_draws(*self.encoder, points[:n_encoder, None, :])
-        if self.mode is None:
-            return z, gaussian_log_prob(z, *self.encoder)
-        z = torch.cat([z, self.mode.draws(points[n_encoder:])])
-        share = torch.tensor(n_encoder / n_points, dtype=z.dtype, device=z.device)
-        by_encoder = gaussian_log_prob(z, *self.encoder) + share.log()
-        return z, torch.logaddexp(by_encoder, self.mode.log_prob(z) + (1 - share).log())
+def draws_of_mixture(sources: Sequence[Any], points: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn as many points into codes by each source; return their log-densities.
+
+    Such a deterministic mixture [1]_ weighs each code by the density of all.
+
+    References
+    ----------
+    .. [1] Owen, A. and Zhou, Y. (2000). Safe and effective importance sampling.
+       Journal of the American Statistical Association 95(449), 135-143.
+    """
+    each = points.tensor_split(len(sources))
+    drawn = [source.draws(part) for source, part in zip(sources, each, strict=True)]
+    z = torch.cat([codes.expand(-1, drawn[0].shape[1], -1) for codes in drawn])
+    shares = z.new_tensor([len(part) / len(points) for part in each]).log()
+    parts = [source.log_prob(z) for source in sources]
+    return z, (torch.stack(parts, dim=-1) + shares).logsumexp(dim=-1)
 
 
 def laplace_approximation(
@@ -191,6 +240,7 @@ def weighted_codes(
     n_at_once: int,
     *,
     climb: bool = True,
+    by_prior: bool = False,
 ) -> Iterator[tuple[Cells, Tensor, Tensor]]:
     """Draw codes of rows with the logarithms of their importance weights.
 
@@ -204,6 +254,8 @@ def weighted_codes(
         Codes in memory.
     climb : bool, default=True
         Whether to look around the mode of the posterior as well as by the encoder.
+    by_prior : bool, default=False
+        Whether to look by the prior, too, where cells are missing.
 
     Yields
     ------
@@ -214,7 +266,7 @@ def weighted_codes(
         log p(x, z) - log q(z | x), x being the seen cells.
     """
     points = points.to(cells.values)
-    proposal = Proposal.of(module, cells, climb=climb)
+    proposal = Proposal.of(module, cells, climb=climb, by_prior=by_prior)
     n_rows = max(1, n_at_once // len(points))
     for part, some in zip(cells.split(n_rows), proposal.split(n_rows), strict=True):
         z, log_density = some.draws(points)
@@ -307,7 +359,13 @@ class NetworkConditional(OfParts):
         with no_gradients():
             module: Any = model.module(cells.values.dtype)
             draws = weighted_codes(
-                module, cells, points, model.chunk_rows, climb=is_tight
+                module,
+                cells,
+                points,
+                model.chunk_rows,
+                climb=is_tight,
+                # At its start the posterior is known, of any cells.
+                by_prior=is_tight and model.is_trained,
             )
             _, codes, log_weights = zip(*draws, strict=True)
         z, log_weight = torch.cat(codes, dim=1), torch.cat(log_weights, dim=1)

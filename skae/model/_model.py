@@ -49,6 +49,8 @@ class Model:
         Of the components that leave, by outputs of the encoder.
     device_name : str
         Of the fit.
+    is_trained : bool
+        Or the weights are those of the start.
     """
 
     design: Design
@@ -56,6 +58,7 @@ class Model:
     weights: dict[str, np.ndarray]
     order: np.ndarray
     device_name: str
+    is_trained: bool = False
     _modules: dict[tuple[str, str], Autoencoder] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -76,7 +79,8 @@ class Model:
     def learned(self, module: Autoencoder, order: np.ndarray) -> Model:
         """Return the model with the weights of a trained module."""
         weights = _arrays(module)
-        return Model(self.design, self.linear, weights, order, self.device_name)
+        of_fit = self.design, self.linear, weights, order, self.device_name
+        return Model(*of_fit, is_trained=True)
 
     def settled(self, encoded: Encoded) -> Model:
         """Return the model with as many zeros in the codes of rows as it promises."""

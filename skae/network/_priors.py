@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ._normal import gaussian_log_prob, standard_normal
+from ._normal import gaussian_draws, gaussian_log_prob, standard_normal
 
 
 class Prior(nn.Module):
@@ -31,6 +31,10 @@ class Prior(nn.Module):
         """Make parts that are the same differ, so that training can tell them apart."""
 
     @abstractmethod
+    def draws(self, points: Tensor) -> Tensor:
+        """Turn standard normal points into codes, of shape (n_points, 1, ...)."""
+
+    @abstractmethod
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Draw codes of the shape (n_samples, n_components) of `like`."""
 
@@ -50,6 +54,9 @@ class StandardNormal(Prior):
 
     def moments(self) -> tuple[Tensor, Tensor]:
         return self.zeros, self.zeros
+
+    def draws(self, points: Tensor) -> Tensor:
+        return points.unsqueeze(1)
 
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return standard_normal(like, generator)
@@ -83,10 +90,19 @@ class GaussianMixture(Prior):
         spread = (self.means - mean).square() + self.log_variances.exp()
         return mean, (shares @ spread).log()
 
+    def draws(self, points: Tensor) -> Tensor:
+        """Give each part as many of the points as is its share."""
+        ends = self.logits.softmax(dim=0).cumsum(dim=0)
+        places = (torch.arange(len(points), device=points.device) + 0.5) / len(points)
+        part = torch.searchsorted(ends[:-1].contiguous(), places.to(ends))
+        return self._around(part, points).unsqueeze(1)
+
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
         shares = self.logits.softmax(dim=0)
         part = torch.multinomial(
             shares, len(like), replacement=True, generator=generator
         )
-        spread = (0.5 * self.log_variances[part]).exp()
-        return self.means[part] + spread * standard_normal(like, generator)
+        return self._around(part, standard_normal(like, generator))
+
+    def _around(self, part: Tensor, noise: Tensor) -> Tensor:
+        return gaussian_draws(self.means[part], self.log_variances[part], noise)
