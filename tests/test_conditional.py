@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 
@@ -58,3 +60,46 @@ def test_many_draws_are_made_a_few_at_a_time(monkeypatch):
     assert (rows[:, 0] == 0.5).all()
     assert len(np.unique(rows[:, 1])) == 17
     assert sizes[-3:] == [7, 7, 3]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a density says at some points, of which one in a share counts."""
+
+    known: MixtureConditional
+    effective_draws: np.ndarray
+
+    def __getattr__(self, name):
+        return getattr(self.known, name)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The same density, as if it were looked for at points."""
+
+    share: float
+    n_points: int = 100
+
+    def at(self, n_points):
+        return replace(self, n_points=n_points)
+
+    def given(self, X, seen):
+        n_draws = np.full(len(X), self.share * self.n_points)
+        return Told(CORRELATED.given(X, seen), n_draws)
+
+    def sample(self, n_rows, generator):
+        return CORRELATED.sample(n_rows, generator)
+
+
+X, SEEN = np.array([[0.5, np.nan]]), np.array([[True, False]])
+
+
+@pytest.mark.parametrize("share", [0.5, 2e-3, 3e-4])
+def test_a_value_that_few_points_tell_of_is_looked_for_at_more(share):
+    rows = draw_given(Looked(share), X, SEEN, 4_000, np.random.default_rng(0))
+    assert rows[:, 1].mean() == pytest.approx(0.45, abs=0.03)
+
+
+def test_a_value_that_hardly_any_point_tells_of_is_refused():
+    with pytest.raises(ValueError, match="too rare together"):
+        draw_given(Looked(1e-4), X, SEEN, 10, np.random.default_rng(0))

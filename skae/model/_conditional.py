@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from sklearn.utils import gen_batches
 
-GIVEN_POINTS = 10_000  # of importance sampling, for one row of given values
+GIVEN_POINTS = 10_000, 100_000  # of importance sampling, for one row of given values
 REFERENCE_ROWS = 100
 MOST_NUMBERS = 2_000_000  # of rows, at all points, in memory
 LARGEST_RARITY = 10_000  # how many times less likely than usual given values may be
@@ -134,11 +134,16 @@ def draw_given(
     ValueError
         If the cells are far less likely than what the density itself draws there.
     """
-    known = density.at(GIVEN_POINTS).given(X, seen)
     own = density.sample(REFERENCE_ROWS, generator)
     usual = density.given(own, np.broadcast_to(seen, own.shape)).log_density.mean()
-    rarity = float(usual - known.log_density[0])
-    if rarity > np.log(LARGEST_RARITY) or known.effective_draws[0] < LEAST_DRAWS:
+    for n_points in GIVEN_POINTS:  # more where few of them carry the answer
+        known = density.at(n_points).given(X, seen)
+        rarity = float(usual - known.log_density[0])
+        is_rare = rarity > np.log(LARGEST_RARITY)
+        is_told = known.effective_draws[0] >= LEAST_DRAWS
+        if is_rare or is_told:
+            break
+    if is_rare or not is_told:
         digits = max(round(rarity / np.log(10)), 1)
         raise ValueError(TOO_RARE.format(f"10^{digits}"))
     drawn = np.empty((n_rows, X.shape[1]))
