@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -14,12 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._array_api import through_numpy
 from ._base import BaseAutoencoder
-from ._descent import BRISK, OF_MAPS, SUMMARY_ROWS
+from ._descent import BRISK, OF_MAPS, SUMMARY_ROWS, FoldModels
 from ._piecewise import piecewise
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
 from .model._denoiser import noise_scales
-from .model._model import Model
 from .model._reconstruction import ReconstructionDensity
 from .network._autoencoders import Autoencoder
 from .network._design import Design
@@ -440,11 +438,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         )
 
     def _make_density(
-        self,
-        encoded: Encoded,
-        split: Split,
-        judged: Callable[[], list[Model]],
-        seed: int,
+        self, encoded: Encoded, split: Split, judged: FoldModels, seed: int
     ) -> ReconstructionDensity:
         some = encoded.take(split.training)
         return ReconstructionDensity.learn(self._model, some, seed)

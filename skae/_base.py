@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from numbers import Integral
@@ -17,7 +16,7 @@ from sklearn.base import (
 from sklearn.callback import CallbackSupportMixin
 
 from ._array_api import in_numpy, through_numpy
-from ._descent import BRISK, Descent, descend
+from ._descent import BRISK, Descent, FoldModels, descend
 from ._fitted import FittedAutoencoder
 from ._passing import passing_attributes
 from ._progress import Progress
@@ -208,11 +207,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder):
 
     @abstractmethod
     def _make_density(
-        self,
-        encoded: Encoded,
-        split: Split,
-        judged: Callable[[], list[Model]],
-        seed: int,
+        self, encoded: Encoded, split: Split, judged: FoldModels, seed: int
     ) -> Density:
         """Make the density of rows; set what else is learned from a trained model.
 

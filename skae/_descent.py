@@ -74,6 +74,10 @@ UNFINISHED = (
 )
 
 
+# Makes those of networks that train beside the model, each without its judges.
+FoldModels = Callable[[], list[Model]]
+
+
 @dataclass(frozen=True)
 class Descent:
     """What became of a model.
@@ -93,7 +97,7 @@ class Descent:
     model: Model
     history: History
     carried: np.ndarray
-    judged: Callable[[], list[Model]] = list
+    judged: FoldModels = list
 
 
 class Spectator(Report, Protocol):

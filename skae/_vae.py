@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
@@ -14,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._array_api import through_numpy
 from ._base import BaseAutoencoder
-from ._descent import SUMMARY_ROWS
+from ._descent import SUMMARY_ROWS, FoldModels
 from ._piecewise import piecewise
 from ._schema import KINDS, Encoded, Kind
 from ._validation import PARAMETERS
@@ -519,11 +518,7 @@ class VAETransformer(BaseAutoencoder):
         )
 
     def _make_density(
-        self,
-        encoded: Encoded,
-        split: Split,
-        judged: Callable[[], list[Model]],
-        seed: int,
+        self, encoded: Encoded, split: Split, judged: FoldModels, seed: int
     ) -> Density:
         """Stack the networks with closed forms, by the rows that judge."""
         told = self._model.divergences(encoded.take(split.training[:SUMMARY_ROWS]))
