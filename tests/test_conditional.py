@@ -103,3 +103,11 @@ def test_a_value_that_few_points_tell_of_is_looked_for_at_more(share):
 def test_a_value_that_hardly_any_point_tells_of_is_refused():
     with pytest.raises(ValueError, match="too rare together"):
         draw_given(Looked(1e-4), X, SEEN, 10, np.random.default_rng(0))
+
+
+def test_of_wide_rows_no_more_points_are_looked_at_than_memory_holds(monkeypatch):
+    monkeypatch.setattr("skae.model._conditional.MOST_NUMBERS", 40_000)
+    rows = draw_given(Looked(1e-3), X, SEEN, 10, np.random.default_rng(0))
+    assert rows.shape == (10, 2)  # 20,000 points are enough
+    with pytest.raises(ValueError, match="too rare together"):
+        draw_given(Looked(9e-4), X, SEEN, 10, np.random.default_rng(0))

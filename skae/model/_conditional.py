@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from sklearn.utils import gen_batches
 
-GIVEN_POINTS = 10_000, 100_000  # of importance sampling, for one row of given values
+GIVEN_POINTS = 10_000  # of importance sampling, for one row of given values
+MORE_POINTS = 100_000  # the same, where few of them carry the answer
 REFERENCE_ROWS = 100
 MOST_NUMBERS = 2_000_000  # of rows, at all points, in memory
 LARGEST_RARITY = 10_000  # how many times less likely than usual given values may be
@@ -136,7 +137,8 @@ def draw_given(
     """
     own = density.sample(REFERENCE_ROWS, generator)
     usual = density.given(own, np.broadcast_to(seen, own.shape)).log_density.mean()
-    for n_points in GIVEN_POINTS:  # more where few of them carry the answer
+    more = np.clip(MOST_NUMBERS // X.shape[1], GIVEN_POINTS, MORE_POINTS)
+    for n_points in sorted({GIVEN_POINTS, int(more)}):
         known = density.at(n_points).given(X, seen)
         rarity = float(usual - known.log_density[0])
         is_rare = rarity > np.log(LARGEST_RARITY)

@@ -32,6 +32,7 @@ STEP_LENGTHS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)
 LARGEST_DAMPING = 1e12
 FEW_FEATURES = 50  # each of which is left out with codes of its own
 SHARED_POINTS = 16  # times as many as one feature has, where all share them
+MOST_CODES = 10_000  # whose density is computed at once
 WIDEST_CODE = 64  # components that a matrix of curvatures per row is worth its time for
 
 
@@ -167,8 +168,13 @@ def draws_of_mixture(sources: Sequence[Any], points: Tensor) -> tuple[Tensor, Te
     drawn = [source.draws(part) for source, part in zip(sources, each, strict=True)]
     z = torch.cat([codes.expand(-1, drawn[0].shape[1], -1) for codes in drawn])
     shares = z.new_tensor([len(part) / len(points) for part in each]).log()
-    parts = [source.log_prob(z) for source in sources]
-    return z, (torch.stack(parts, dim=-1) + shares).logsumexp(dim=-1)
+
+    def log_density(some: Tensor) -> Tensor:
+        parts = [source.log_prob(some) for source in sources]
+        return (torch.stack(parts, dim=-1) + shares).logsumexp(dim=-1)
+
+    at_once = z.split(max(1, MOST_CODES // z.shape[1]))  # of one row, many points
+    return z, torch.cat([log_density(some) for some in at_once])
 
 
 def laplace_approximation(
