@@ -74,7 +74,6 @@ UNFINISHED = (
 )
 
 
-# Makes those of networks that train beside the model, each without its judges.
 FoldModels = Callable[[], list[Model]]
 
 
@@ -169,6 +168,7 @@ def descend(
         history = training.run()
     _warn(history, objective.warm_up_epochs)
     descent = _ended(model, encoded, crew, rows, history)
+    # Without folds nothing is to keep the crew, as a density to come would.
     return replace(descent, judged=crew.judged) if crew.starts else descent
 
 

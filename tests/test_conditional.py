@@ -20,9 +20,12 @@ CORRELATED = Mixture(
 )
 
 
+X, SEEN = np.array([[0.5, np.nan]]), np.array([[True, False]])
+
+
 def rows_at(value: float) -> np.ndarray:
-    X, seen = np.array([[value, np.nan]]), np.array([[True, False]])
-    return draw_given(CORRELATED, X, seen, 4_000, np.random.default_rng(0))
+    given = np.array([[value, np.nan]])
+    return draw_given(CORRELATED, given, SEEN, 4_000, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("value", [-1.5, 0.0, 2.0])
@@ -54,8 +57,7 @@ def test_many_draws_are_made_a_few_at_a_time(monkeypatch):
         return whole(self, n, generator)
 
     monkeypatch.setattr(MixtureConditional, "draws", counted)
-    X, seen = np.array([[0.5, np.nan]]), np.array([[True, False]])
-    rows = draw_given(CORRELATED, X, seen, 17, np.random.default_rng(0))
+    rows = draw_given(CORRELATED, X, SEEN, 17, np.random.default_rng(0))
     assert rows.shape == (17, 2)
     assert (rows[:, 0] == 0.5).all()
     assert len(np.unique(rows[:, 1])) == 17
@@ -89,9 +91,6 @@ class Looked:
 
     def sample(self, n_rows, generator):
         return CORRELATED.sample(n_rows, generator)
-
-
-X, SEEN = np.array([[0.5, np.nan]]), np.array([[True, False]])
 
 
 @pytest.mark.parametrize("share", [0.5, 2e-3, 3e-4])

@@ -96,7 +96,7 @@ class Proposal:
     ----------
     encoder : Diagonals
     mode : Gaussians or None
-        Laplace's approximation of the posterior, or None for the encoder alone.
+        Laplace's approximation of the posterior; None where it is not to be had.
     prior : Prior or None
     holed : Tensor of bool of shape (n_rows, 1)
         Which rows the prior is for.
@@ -144,10 +144,12 @@ class Proposal:
     def draws(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Turn points into codes of every row; return their log-densities."""
         sources = [s for s in (self.encoder, self.mode) if s is not None]
-        z, log_density = draws_of_mixture(sources, points)
         if self.prior is None or not self.holed.any():
-            return z, log_density
+            return draws_of_mixture(sources, points)
         wide, of_wide = draws_of_mixture([*sources, self.prior], points)
+        if self.holed.all():
+            return wide, of_wide
+        z, log_density = draws_of_mixture(sources, points)
         return (
             torch.where(self.holed, wide, z),
             torch.where(self.holed[:, 0], of_wide, log_density),

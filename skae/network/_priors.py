@@ -94,7 +94,7 @@ class GaussianMixture(Prior):
         """Give each part as many of the points as is its share."""
         ends = self.logits.softmax(dim=0).cumsum(dim=0)
         places = (torch.arange(len(points), device=points.device) + 0.5) / len(points)
-        part = torch.searchsorted(ends[:-1].contiguous(), places.to(ends))
+        part = torch.searchsorted(ends[:-1], places.to(ends))
         return self._around(part, points).unsqueeze(1)
 
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
