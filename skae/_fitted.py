@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from ._state import VERSION, loaded, saved
 from ._statistics import by_chunks
 from ._table_density import STRATEGIES, TableDensity
 from ._torch import derive_seeds
-from ._validation import FLOATS, check_choice, check_count, read_rows
+from ._validation import FLOATS, check_choice, check_count, read_given, read_rows
 from .model._conditional import Density
 from .model._deferred import Deferred
 from .model._model import Model
@@ -260,7 +260,7 @@ class FittedAutoencoder(
         n_samples: int = 1,
         random_state: Any = None,
         *,
-        given: Mapping[Any, Any] | None = None,
+        given: Any = None,
         missing: bool = False,
     ) -> Any:
         """Draw new rows that resemble the table that was fitted.
@@ -275,9 +275,10 @@ class FittedAutoencoder(
             Number of rows.
         random_state : int, RandomState instance or None, default=None
             An int makes the draw repeatable; None draws anew each time.
-        given : dict of column to value, default=None
+        given : dict of column to value or Series, default=None
             Values that all rows shall have, such as ``{"sex": "female"}``; columns by
-            name, or by index where there are no names.
+            name, or by index where there are no names. A row of a pandas dataframe,
+            or some of its cells, will do.
         missing : bool, default=False
             Whether cells are missing as they are in the table: a row takes the holes
             of the training row whose code is nearest to its own. By default rows are
@@ -299,7 +300,7 @@ class FittedAutoencoder(
         check_count("n_samples", n_samples)
         seed = derive_seeds(random_state, "sample")["sample"]
         told = self._told()
-        rows = told.sample(n_samples, seed, given or {}, missing=missing)
+        rows = told.sample(n_samples, seed, read_given(given), missing=missing)
         return self._as_table(rows)
 
     # ------------------------------------------------------------------- helpers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
@@ -130,6 +130,18 @@ def read_weight(
             f"least {fewest}."
         )
     return weight
+
+
+def read_given(given: Any) -> dict[Any, Any]:
+    """Return what columns shall hold as a dict: of a mapping, or a row of a frame."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping | pd.Series):
+        raise ValueError(
+            f"got given of type {type(given).__name__}, but expected a dict of column "
+            "to value, such as {'kind': 'dog'}, or a row of a dataframe as a Series."
+        )
+    return dict(given)
 
 
 def check_choice(name: str, choice: Any, choices: Collection[str]) -> None:

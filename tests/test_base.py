@@ -1458,11 +1458,22 @@ def test_nothing_given_is_the_table(dependent):
         ({"x": "a"}, "'x': 'a'.*finite number"),
         ({"x": np.nan}, "'x': nan.*finite number"),
         ({"x": 1e4, "group": "a"}, "too rare together.*Give fewer"),
+        ("group", "given of type str.*dict of column to value"),
+        ([("group", "a")], "given of type list"),
+        (pd.DataFrame({"group": ["a"]}), "given of type DataFrame.*Series"),
     ],
 )
 def test_given_values_that_cannot_be_met_are_refused(dependent, given, message):
     with pytest.raises(ValueError, match=message):
         dependent.sample(3, random_state=0, given=given)
+
+
+def test_cells_of_a_row_of_a_dataframe_are_given_as_a_dict_is(dependent):
+    cells = {"group": "a", "sign": True}
+    row = pd.DataFrame([cells]).iloc[0]
+    drawn = dependent.sample(5, random_state=0, given=row)
+    like = dependent.sample(5, random_state=0, given=cells)
+    pd.testing.assert_frame_equal(drawn, like)
 
 
 def test_given_values_repeat_by_their_seed(dependent):

@@ -50,7 +50,7 @@ def test_cells_of_a_kind_that_the_fit_had_are_taken(levels, values):
     [
         (objects("1", "2"), np.array([1, 2]), "numbers such as 2, .*text such as '2'"),
         (objects(1, 2), objects("1"), "text such as '1'.*numbers such as 2"),
-        (objects(True), objects("True"), "text such as 'True'.*numbers such as True"),
+        (objects(True), objects("True"), "text such as 'True'.*truths such as True"),
         (LEVELS, objects(b"a"), "bytes objects such as b'a'.*text such as 'b'"),
     ],
 )

@@ -65,4 +65,7 @@ def _kind(value: Any) -> str:
 
 
 def _listed(examples: Mapping[str, Any]) -> str:
-    return " and ".join(f"{kind} such as {v!r}" for kind, v in examples.items())
+    return " and ".join(
+        f"{'truths' if isinstance(v, bool) else kind} such as {v!r}"
+        for kind, v in examples.items()
+    )
