@@ -2,7 +2,8 @@
 
 A model is fitted on 70 % of the rows of a table. Of the others, 200 at most, every row
 gets one wrong cell: that of a random column is replaced by the value of another random
-row in the same column, one that differs. The wrong cell has been found where it is the
+row in the same column, one that differs; with `--by D` it is moved by D standard
+deviations instead, up or down. The wrong cell has been found where it is the
 least likely of its row given the others (`score_cells`), or the one with the largest
 squared error (`reconstruction_error`), in standardised units. Printed is the share of
 rows in which it has been found, of all rows and of those whose cell has moved by at
@@ -12,7 +13,7 @@ Beside them stand the squared error of PCA, and chance. Columns that are constan
 training rows get no wrong cell. The code has a third of the columns, at least 1 and at
 most 10. All run on the CPU::
 
-    python benchmarks/planted.py --data FOLDER [--tables A,B] [--seeds N]
+    python benchmarks/planted.py --data FOLDER [--tables A,B] [--seeds N] [--by D]
 """
 
 from __future__ import annotations
@@ -56,15 +57,18 @@ class Planted:
     moved: np.ndarray
 
 
-def plant(split: Split) -> Planted:
-    """Replace a cell of each row by another value of its column."""
+def plant(split: Split, by: float | None) -> Planted:
+    """Replace a cell of each row by another value of its column, or move it."""
     generator = np.random.default_rng(split.seed)
     vary = np.flatnonzero(np.ptp(split.test, axis=0) * np.ptp(split.train, axis=0))
     rows = split.test[:MOST_ROWS].copy()
     column = generator.choice(vary, len(rows))
     for row, j in zip(rows, column, strict=True):
         others = split.test[:, j]
-        row[j] = generator.choice(others[others != row[j]])
+        if by is None:
+            row[j] = generator.choice(others[others != row[j]])
+        else:
+            row[j] += by * split.train[:, j].std() * generator.choice([-1, 1])
     index = np.arange(len(rows))
     moved = np.abs(rows[index, column] - split.test[index, column])
     return Planted(rows, column, moved)
@@ -86,7 +90,7 @@ def scores_of(split: Split, rows: np.ndarray) -> list[np.ndarray]:
     return [*scores, -np.square(rows - back)]
 
 
-def found(split: Split) -> np.ndarray:
+def found(split: Split, by: float | None) -> np.ndarray:
     """Return the shares of rows whose wrong cell is found.
 
     Returns
@@ -94,7 +98,7 @@ def found(split: Split) -> np.ndarray:
     shares : ndarray of shape (2 * len(WHO),)
         Of all rows, then of those with a cell that has moved far.
     """
-    planted = plant(split)
+    planted = plant(split, by)
     scores = scores_of(split, planted.rows)
     hits = [score.argmin(axis=1) == planted.column for score in scores]
     hits.append(np.full(len(planted.rows), 1 / planted.rows.shape[1]))
@@ -104,7 +108,9 @@ def found(split: Split) -> np.ndarray:
 
 
 def main() -> None:
-    arguments = table_arguments(__doc__).parse_args()
+    parser = table_arguments(__doc__)
+    parser.add_argument("--by", type=float, help="deviations; swapped if absent")
+    arguments = parser.parse_args()
     headings = [*WHO, *(f"far: {name}" for name in WHO)]
     lines = TextTable("table", "columns", "code", *((name, ".2f") for name in headings))
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
@@ -112,7 +118,7 @@ def main() -> None:
     for name, X in read_tables(arguments.data, arguments.tables):
         width = code_width(X.shape[1])
         splits = [split_rows(X, width, seed, noise=0.0) for seed in seeds]
-        means.append(np.mean([found(split) for split in splits], axis=0))
+        means.append(np.mean([found(split, arguments.by) for split in splits], axis=0))
         lines.row(name, X.shape[1], width, *means[-1])
     lines.row("mean", None, None, *np.mean(means, axis=0))
 
