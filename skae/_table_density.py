@@ -26,7 +26,7 @@ from .table._table import Table
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 STRATEGIES = ("mean", "median")  # what a missing number becomes
-HALVINGS = 20  # of a deviation, to find a median
+HALVINGS = 40  # of a deviation, to find a median: beside a wild cell others are alike
 TINY = np.finfo(float).tiny
 HOLE_ROWS = 1_000  # of the fit, that samples take their holes from
 HOLE_PATTERNS = 200  # among these rows: each may cost the cube of the columns

@@ -144,3 +144,25 @@ def test_many_rows_are_thinned(monkeypatch):
     choice = chosen(X, seen, levels, 300)
     assert np.isfinite(parameters(choice.final)).all()
     assert len(choice.final.weights) <= 3 * 60 // _em.LEAST_ROWS
+
+
+@pytest.mark.parametrize("wild", [-999_999_999.0, 1e9, 1e15, 1e100])
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_a_wild_cell_leaves_the_mixtures_of_the_others(wild, share):
+    X, seen, _ = clusters(500, share=share)
+    X, seen = X[:, :2], seen[:, :2]
+    test, _, _ = clusters(1000, seed=1)
+    weight, scales = np.ones(len(X)), X.std(axis=0)
+
+    def found(X):
+        rows, judges = (
+            WeightedRows.distinct(X[part], seen[part], weight[part])
+            for part in (slice(400), slice(400, None))
+        )
+        trial = Trial(rows, judges)
+        choice = choose_mixture([trial], NO_LEVELS, scales, 0.01 * scales, 0)
+        return choice.final.given(test[:, :2], whole(test[:, :2])).log_density.mean()
+
+    far = X.copy()
+    far[0, 0] = wild
+    assert found(far) == pytest.approx(found(X), abs=0.05)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -106,3 +109,34 @@ def test_big_columns_are_kept_as_about_as_many_knots():
     inner = np.abs(column) < 3  # of about a row per knot
     back = scores.inverse(scores.scores(column))
     assert np.abs(back - column)[inner].max() < 0.1
+
+
+@given(seed=st.integers(0, 1000), n_values=st.integers(1, 40), power=st.floats(0.5, 4))
+@settings(max_examples=60, deadline=None)
+def test_a_gap_is_vast_beside_five_values_on_each_side(seed, n_values, power):
+    rng = np.random.default_rng(seed)
+    values = np.unique(np.exp(power * rng.normal(size=n_values)))
+    expected = []
+    for i, (low, high) in enumerate(itertools.pairwise(values)):
+        spreads = [low - values[i - 5]] if i >= 5 else []
+        spreads += [values[i + 6] - high] if i + 6 < len(values) else []
+        if spreads and high - low > 5 * max(spreads):
+            expected.append([low, high])
+    found = NormalScores(rng.permutation(values), None).gaps
+    assert_array_equal(found, np.reshape(expected, (-1, 2)))
+
+
+@pytest.mark.parametrize("n_values", [100, 20_000])
+def test_vast_gaps_are_found_in_columns_of_any_length(n_values):
+    rng = np.random.default_rng(0)
+    heaps = [rng.normal(size=n_values), 1e3 + rng.normal(size=n_values), [-999.0]]
+    scores = NormalScores(rng.permutation(np.concatenate(heaps)), None)
+    gaps = [[-999.0, min(heaps[0])], [max(heaps[0]), min(heaps[1])]]
+    assert all(gap in scores.gaps.tolist() for gap in gaps)
+    assert np.isin(gaps, scores.values).all()
+
+
+def test_columns_of_one_heap_have_hardly_a_vast_gap():
+    rng = np.random.default_rng(0)
+    gaps = [len(NormalScores(rng.normal(size=300), None).gaps) for _ in range(200)]
+    assert np.mean(gaps) < 0.1

@@ -27,6 +27,7 @@ from ._stack import stack
 
 SIZES = (1, 2, 3, 5, 8, 12, 20)  # parts of the mixtures to choose from
 MOST_STACKED = 3  # mixtures in one
+FARTHEST = 1e6  # deviations: beside wilder cells, rounding leaves no covariances
 MOST_WORK = 1e8  # multiplications in a step of EM: a second or two a fit
 PATTERN_WORK = 30_000  # multiplications that one part of one pattern costs beside
 
@@ -99,9 +100,11 @@ def choose_mixture(
         None where the table has too few rows, or too many columns, for any.
     """
     units = np.r_[scales, np.ones(levels.width)]
+    middle = _medians(trials[0].rows) / units
 
     def scaled(rows: WeightedRows) -> WeightedRows:
-        return replace(rows, X=rows.X / units).thinned(seed)
+        X = np.clip(rows.X / units, middle - FARTHEST, middle + FARTHEST)
+        return replace(rows, X=X).thinned(seed)
 
     def fitted(how: _How, rows: WeightedRows) -> Mixture:
         return _fit_as(how, rows, levels, seed).times(scales, floor)
@@ -127,6 +130,12 @@ def choose_mixture(
         [Mixture.of(mixtures, shares) for mixtures in of_each],
         Mixture.of(final, shares),
     )
+
+
+def _medians(rows: WeightedRows) -> np.ndarray:
+    """Return the median of what is seen of each column, 0 where nothing is."""
+    columns = zip(rows.X.T, rows.seen.T, strict=True)
+    return np.array([np.median(x[seen]) if seen.any() else 0.0 for x, seen in columns])
 
 
 @dataclass(frozen=True)

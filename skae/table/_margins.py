@@ -52,10 +52,15 @@ class Margin:
         return bool(kstwobign.sf(distance * size**0.5) >= SURE)
 
     def within(self, numbers: np.ndarray) -> np.ndarray:
-        """Keep numbers in the range of what was seen."""
+        """Keep numbers in the range of what was seen, and out of its vast gaps."""
         if self.n_seen == 0:
             return numbers
-        return numbers.clip(self.scores.values[0], self.scores.values[-1])
+        numbers = numbers.clip(self.scores.values[0], self.scores.values[-1])
+        for low, high in self.scores.gaps:
+            is_in_gap = (low < numbers) & (numbers < high)
+            nearer = np.where(numbers - low < high - numbers, low, high)
+            numbers = np.where(is_in_gap, nearer, numbers)
+        return numbers
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from scipy.special import ndtr, ndtri
 from ._summaries import copies
 
 MOST_KNOTS = 256
+BESIDE = 5  # values on a side of a gap, whose spread it is measured by
+VAST = 5.0  # times that spread
 
 
 class NormalScores:
@@ -23,6 +25,12 @@ class NormalScores:
     column : ndarray of shape (n_samples,)
         Missing cells are NaN.
     sample_weight : ndarray of shape (n_samples,) or None
+
+    Attributes
+    ----------
+    gaps : ndarray of shape (n_gaps, 2)
+        Two neighbours each, between which there is nothing for far longer than beside
+        them, as there is between -999 and other values.
     """
 
     def __init__(self, column: np.ndarray, sample_weight: np.ndarray | None) -> None:
@@ -34,7 +42,9 @@ class NormalScores:
         mass = np.bincount(which, weight[seen], len(values))
         above = np.cumsum(mass) / max(mass.sum(), np.finfo(float).tiny)
         below = above - mass / max(mass.sum(), np.finfo(float).tiny)
-        kept = _knots(above)
+        before_gaps = np.flatnonzero(_vast_gaps(values))
+        self.gaps = np.stack([values[before_gaps], values[before_gaps + 1]], axis=1)
+        kept = _knots(above, before_gaps)
         self.values = values[kept]
         self.at_values = ndtri((above + below)[kept] / 2)
         repeated = counts[kept] > 1
@@ -63,9 +73,21 @@ class NormalScores:
         return float((self.at_values[-1] - self.at_values[0]) / run) if run else 1.0
 
 
-def _knots(above: np.ndarray) -> np.ndarray:
-    """Choose values, evenly spaced by rank, with both ends."""
+def _vast_gaps(values: np.ndarray) -> np.ndarray:
+    """Tell after which of the sorted values there is nothing for long."""
+    gaps = np.diff(values)
+    if len(values) <= BESIDE:
+        return np.zeros(len(gaps), dtype=bool)
+    spreads, unknown = values[BESIDE:] - values[:-BESIDE], np.full(BESIDE, -np.inf)
+    below, above = np.r_[unknown, spreads[:-1]], np.r_[spreads[1:], unknown]
+    spread = np.maximum(below, above)
+    return np.asarray((spread >= 0) & (gaps > VAST * spread))
+
+
+def _knots(above: np.ndarray, before_gaps: np.ndarray) -> np.ndarray:
+    """Choose values, evenly spaced by rank, with both ends and both sides of gaps."""
     if len(above) <= MOST_KNOTS:
         return np.arange(len(above))
     wanted = np.searchsorted(above, np.linspace(0, 1, MOST_KNOTS))
-    return np.unique(np.r_[0, wanted.clip(0, len(above) - 1), len(above) - 1])
+    wanted = np.r_[wanted.clip(0, len(above) - 1), before_gaps, before_gaps + 1]
+    return np.unique(np.r_[0, wanted, len(above) - 1])
