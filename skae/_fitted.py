@@ -267,7 +267,8 @@ class FittedAutoencoder(
 
         Draws are brought, column by column and by rank, to the margins of the table: a
         column of whole numbers gets whole numbers, one of many zeros as many, and no
-        number is outside the range of the fit.
+        number is outside the range of the fit, or in a gap far wider than what lies
+        beside it, as between -999 and other numbers.
 
         Parameters
         ----------
