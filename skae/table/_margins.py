@@ -56,11 +56,14 @@ class Margin:
         if self.n_seen == 0:
             return numbers
         numbers = numbers.clip(self.scores.values[0], self.scores.values[-1])
-        for low, high in self.scores.gaps:
-            is_in_gap = (low < numbers) & (numbers < high)
-            nearer = np.where(numbers - low < high - numbers, low, high)
-            numbers = np.where(is_in_gap, nearer, numbers)
-        return numbers
+        gaps = self.scores.gaps
+        if not len(gaps):
+            return numbers
+        last = np.searchsorted(gaps[:, 0], numbers).clip(1) - 1  # that begins below
+        low, high = gaps[last].T
+        is_in_gap = (low < numbers) & (numbers < high)
+        nearer = np.where(numbers - low < high - numbers, low, high)
+        return np.where(is_in_gap, nearer, numbers)
 
 
 @dataclass(frozen=True)
