@@ -280,11 +280,12 @@ def main() -> None:
     parser.add_argument("--tables", help="names of tables, with commas; all if absent")
     parser.add_argument("--widths", default="2,4,8,16", help="of the code")
     parser.add_argument("--splits", type=int, default=5)
-    parser.add_argument("--reductions", default="PCA,autoencoder,VAE")
+    parser.add_argument("--reductions", default="autoencoder,VAE", help="beside PCA")
     arguments = parser.parse_args()
     names = arguments.tables.split(",") if arguments.tables else None
     widths = [int(k) for k in arguments.widths.split(",")]
-    chosen = {name: REDUCTIONS[name] for name in arguments.reductions.split(",")}
+    wanted = dict.fromkeys(["PCA", *arguments.reductions.split(",")])
+    chosen = {name: REDUCTIONS[name] for name in wanted}
     summarise(measure(arguments.data, names, widths, chosen, arguments.splits))
 
 
